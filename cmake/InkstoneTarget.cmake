@@ -1,0 +1,29 @@
+# inkstone_library(NAME SOURCES... LINKS...): a static library with the house's warnings and sanitizers.
+# inkstone_whole_archive(NAME): a library whose registrations must survive the linker (see engine/kernels/README.md).
+
+add_library(inkstone_flags INTERFACE)
+target_compile_options(inkstone_flags INTERFACE
+  $<$<COMPILE_LANGUAGE:CXX>:-Wall -Wextra -Werror -Wno-restrict -fno-math-errno -fstack-protector-strong>)
+target_include_directories(inkstone_flags INTERFACE "${PROJECT_SOURCE_DIR}")
+target_link_libraries(inkstone_flags INTERFACE Threads::Threads fmt::fmt)
+if(CMAKE_BUILD_TYPE STREQUAL "Release")
+  target_compile_definitions(inkstone_flags INTERFACE _FORTIFY_SOURCE=2)
+endif()
+if(INKSTONE_OPENMP)
+  target_link_libraries(inkstone_flags INTERFACE OpenMP::OpenMP_CXX)
+else()
+  target_compile_options(inkstone_flags INTERFACE -Wno-unknown-pragmas)
+endif()
+if(INKSTONE_SANITIZE)
+  target_compile_options(inkstone_flags INTERFACE -fsanitize=${INKSTONE_SANITIZE} -fno-omit-frame-pointer
+                                                  -fno-sanitize-recover=all)
+  target_link_options(inkstone_flags INTERFACE -fsanitize=${INKSTONE_SANITIZE})
+endif()
+set(CMAKE_POSITION_INDEPENDENT_CODE ON)
+add_link_options(-Wl,-z,relro,-z,now)
+
+function(inkstone_library name)
+  cmake_parse_arguments(ARG "" "" "SOURCES;LINKS;PRIVATE_LINKS" ${ARGN})
+  add_library(${name} STATIC ${ARG_SOURCES})
+  target_link_libraries(${name} PUBLIC inkstone_flags ${ARG_LINKS} PRIVATE ${ARG_PRIVATE_LINKS})
+endfunction()

@@ -30,6 +30,7 @@ if(INKSTONE_ONEDNN)
 endif()
 
 if(INKSTONE_MPI)
+  set(MPI_CXX_SKIP_MPICXX ON)  # the C++ bindings are long deprecated: MPI is used through its C functions
   find_package(MPI COMPONENTS CXX)
   if(NOT MPI_CXX_FOUND)
     message(STATUS "MPI not found: building without the MPI transport")

@@ -3,7 +3,9 @@
 
 add_library(inkstone_flags INTERFACE)
 target_compile_options(inkstone_flags INTERFACE
-  $<$<COMPILE_LANGUAGE:CXX>:-Wall -Wextra -Werror -Wno-restrict -fno-math-errno -fstack-protector-strong>)
+  $<$<COMPILE_LANGUAGE:CXX>:-Wall -Wextra -Werror -fno-math-errno -fstack-protector-strong>
+  # g++ 12 sees overlap in "x" + std::to_string(i).
+  $<$<COMPILE_LANG_AND_ID:CXX,GNU>:-Wno-restrict>)
 target_include_directories(inkstone_flags INTERFACE "${PROJECT_SOURCE_DIR}")
 target_link_libraries(inkstone_flags INTERFACE Threads::Threads fmt::fmt)
 if(CMAKE_BUILD_TYPE STREQUAL "Release")
@@ -24,6 +26,10 @@ add_link_options(-Wl,-z,relro,-z,now)
 
 function(inkstone_library name)
   cmake_parse_arguments(ARG "" "" "SOURCES;LINKS;PRIVATE_LINKS" ${ARGN})
+  if(NOT ARG_SOURCES)  # a folder without sources yet
+    file(TOUCH "${CMAKE_BINARY_DIR}/empty.cpp")
+    set(ARG_SOURCES "${CMAKE_BINARY_DIR}/empty.cpp")
+  endif()
   add_library(${name} STATIC ${ARG_SOURCES})
   target_link_libraries(${name} PUBLIC inkstone_flags ${ARG_LINKS} PRIVATE ${ARG_PRIVATE_LINKS})
 endfunction()

@@ -1,0 +1,51 @@
+#!/usr/bin/env bash
+# Set-up, configure, build, ctest. ctest's closing lines are the last thing printed.
+set -euo pipefail
+cd "$(dirname "${BASH_SOURCE[0]}")/.."
+
+usage() {
+  cat <<'TEXT'
+usage: tests/run.sh [--tier quick|full] [--preset NAME] [-R REGEX] [-j N]
+  --tier    quick: tests that take seconds (L0); full (default): also GPU (L1) and several ranks (L2).
+            Convergence tests (L3) run by name only: ctest --test-dir build/cpu-release -L L3
+  --preset  a configure preset: cpu-release (default), cpu-debug, cpu-asan, cpu-tsan
+  -R        only tests whose name matches
+  -j        compile and test jobs (default: all cores)
+TEXT
+}
+
+tier=full
+preset=cpu-release
+filter=()
+jobs=$(nproc)
+while (($#)); do
+  case $1 in
+    --tier) tier=${2:?--tier needs quick or full} && shift ;;
+    --preset) preset=${2:?--preset needs a name} && shift ;;
+    -R) filter=(-R "${2:?-R needs an expression}") && shift ;;
+    -j) jobs=${2:?-j needs a number} && shift ;;
+    -h | --help) usage && exit 0 ;;
+    *) echo "error: run.sh: unknown argument $1" >&2 && usage >&2 && exit 2 ;;
+  esac
+  shift
+done
+case $tier in
+  quick) labels='^L0$' ;;
+  full) labels='^L[012]$' ;;
+  *) echo "error: run.sh: --tier is quick or full, not $tier" >&2 && exit 2 ;;
+esac
+
+in_container() { [[ -e /.dockerenv || -e /run/.containerenv || ${CI:-} == true ]]; }
+if [[ $(id -u) == 0 ]] && in_container; then
+  echo "run.sh: root inside a container: OMPI_ALLOW_RUN_AS_ROOT=1 is set, Open MPI refuses root without it"
+  export OMPI_ALLOW_RUN_AS_ROOT=1 OMPI_ALLOW_RUN_AS_ROOT_CONFIRM=1
+fi
+# Several tests share the cores: a waiting OpenMP thread must not burn one.
+export OMP_WAIT_POLICY=passive
+export UBSAN_OPTIONS=${UBSAN_OPTIONS:-print_stacktrace=1}
+
+build=build/$preset
+launch/scripts/setup.sh
+cmake --preset "$preset"
+cmake --build "$build" -j "$jobs"
+ctest --test-dir "$build" -j "$jobs" -L "$labels" "${filter[@]}" --output-on-failure --no-tests=error

@@ -1,0 +1,33 @@
+// Where packs come from: a split of a token store, or generated data. Called by the loader from its
+// own thread and by inspect; implementations may be called from several threads.
+#pragma once
+
+#include <cstdint>
+#include <memory>
+#include <string>
+
+#include "data/packing/pack.h"
+#include "data/store/token_store.h"
+
+namespace ink {
+
+class PackSource {
+ public:
+  virtual ~PackSource() = default;
+  [[nodiscard]] virtual std::string name() const = 0;
+  // Identity of the content, for the comparison at resume.
+  [[nodiscard]] virtual std::string hash() const = 0;
+  [[nodiscard]] virtual int64_t packs() const = 0;
+  [[nodiscard]] virtual int64_t tokens() const = 0;
+  [[nodiscard]] virtual int64_t documents() const = 0;
+  [[nodiscard]] virtual int64_t trained_tokens() const = 0;
+  [[nodiscard]] virtual int64_t max_length() const = 0;
+  // Length and trained count without reading the tokens.
+  [[nodiscard]] virtual PackRow row(int64_t pack) const = 0;
+  [[nodiscard]] virtual TokenRange read(int64_t pack) const = 0;
+};
+
+[[nodiscard]] std::shared_ptr<const PackSource> store_source(
+    std::shared_ptr<const TokenStore> store, Split split);
+
+}  // namespace ink

@@ -1,0 +1,58 @@
+// The token store: one HDF5 file with tokenised, permuted documents and the pack tables cut from
+// them.
+//
+//   /header                 u8 [n]       JSON object: the fields of StoreHeader
+//   /train, /eval           groups; eval holds the documents that were held out (possibly none)
+//     tokens                u16|u32 [T]  ids, u16 when vocab_size <= 65536
+//     untrained             u8 [(T+7)/8] bit t%8 of byte t/8: token t is never a target
+//     documents             u64 [D+1]    first token of every document, then T
+//     sources               u16 [D]      index into header.sources
+//     origins               u64 [D]      line or row in that source, from 1; 0 = unknown
+//     packs                 u64 [P, 5]   the fields of PackRow
+//
+// Every data set is chunked with the Fletcher32 filter and no other: HDF5 reads a flipped bit of
+// unfiltered data without a word. Documents lie in the order of Permutation(documents, seed,
+// "documents"); the first max(1, floor(eval_fraction * documents)) of that order are the eval split
+// when eval_fraction > 0.
+#pragma once
+
+#include <cstdint>
+#include <string>
+#include <vector>
+
+#include "data/packing/pack.h"
+
+namespace ink {
+
+inline constexpr int kStoreVersion = 1;
+inline constexpr uint64_t kStoreChunk = 32768;     // elements per chunk of the 1-D data sets
+inline constexpr uint64_t kStorePackChunk = 4096;  // rows per chunk of the pack tables
+inline constexpr const char* kStoreFormat = "inkstone-token-store";
+
+enum class Split { kTrain, kEval };
+[[nodiscard]] const char* split_name(Split split);
+
+struct StoreSource {
+  std::string path;
+  std::string sha256;  // of the file's bytes; empty when the source is not a file
+};
+
+struct StoreHeader {
+  int64_t vocab_size = 0;
+  std::string tokenizer_hash;  // empty: the ids came without a tokenizer
+  uint64_t seed = 0;
+  int64_t max_length = 0;
+  double eval_fraction = 0;
+  std::vector<StoreSource> sources;
+  std::string content_hash;  // SHA-256 of tokens, masks, indexes and pack tables; set by the writer
+
+  [[nodiscard]] std::string to_json() const;
+  // Strict: unknown, missing, duplicate or ill-typed fields throw code 3 with `place`.
+  [[nodiscard]] static StoreHeader from_json(const std::string& text, const std::string& place);
+};
+
+struct SplitSizes {
+  uint64_t tokens = 0, documents = 0, packs = 0, trained = 0;
+};
+
+}  // namespace ink

@@ -31,7 +31,10 @@ class Error : public std::runtime_error {
  public:
   // place: file[:line[:column] | tensor | row] or a key; may be empty.
   Error(ExitCode code, std::string place, const std::string& message, std::string hint = {})
-      : std::runtime_error(message), code_(code), place_(std::move(place)), hint_(std::move(hint)) {}
+      : std::runtime_error(message),
+        code_(code),
+        place_(std::move(place)),
+        hint_(std::move(hint)) {}
 
   [[nodiscard]] ExitCode code() const { return code_; }
   [[nodiscard]] const std::string& place() const { return place_; }
@@ -57,14 +60,14 @@ class InternalError : public Error {
 }  // namespace ink
 
 // A broken invariant; the message carries the values.
-#define CHECK(condition, ...)                                                               \
-  do {                                                                                      \
-    if (!(condition))                                                                       \
-      ::ink::check_failed(__FILE__, __LINE__, #condition, ::fmt::format(__VA_ARGS__));      \
+#define CHECK(condition, ...)                                                          \
+  do {                                                                                 \
+    if (!(condition))                                                                  \
+      ::ink::check_failed(__FILE__, __LINE__, #condition, ::fmt::format(__VA_ARGS__)); \
   } while (false)
 
 // The same for an op's arguments: `[rms_norm] weight has 4095 elements, x_TC has C=4096`.
-#define CHECK_OP(op, condition, ...)                                       \
-  do {                                                                     \
+#define CHECK_OP(op, condition, ...)                                          \
+  do {                                                                        \
     if (!(condition)) ::ink::op_check_failed(op, ::fmt::format(__VA_ARGS__)); \
   } while (false)

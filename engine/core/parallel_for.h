@@ -1,5 +1,6 @@
-// Host threads of one rank. A rank owns a number of OpenMP threads; ranks that live as threads of one
-// process each set their own. Loops are cut statically, so a result depends on the thread count only.
+// Host threads of one rank. A rank owns a number of OpenMP threads; ranks that live as threads of
+// one process each set their own. Loops are cut statically, so a result depends on the thread count
+// only.
 #pragma once
 
 #ifdef _OPENMP

@@ -1,0 +1,121 @@
+// Element types and the visits that turn a run-time type into a C++ one.
+//
+// bf16 and f16 are storage types: they convert to and from float (round to nearest, ties to even)
+// and compute nothing themselves. f64 exists on the CPU only, for checks.
+#pragma once
+
+#include <bit>
+#include <cmath>
+#include <cstdint>
+#include <cstring>
+#include <string_view>
+#include <utility>
+
+#include "engine/core/error.h"
+
+namespace ink {
+
+enum class DType : uint8_t { kF64, kF32, kBF16, kF16, kI64, kI32, kU16, kU8 };
+
+[[nodiscard]] int64_t size_of(DType dtype);             // bytes per element
+[[nodiscard]] std::string_view name_of(DType dtype);    // "f32"
+[[nodiscard]] DType dtype_from_name(std::string_view);  // InternalError when unknown
+[[nodiscard]] inline bool is_float(DType dtype) { return dtype <= DType::kF16; }
+
+struct bf16 {
+  uint16_t bits = 0;
+
+  bf16() = default;
+  explicit bf16(float value) {
+    const uint32_t word = std::bit_cast<uint32_t>(value);
+    if ((word & 0x7fffffffu) > 0x7f800000u) {  // NaN stays NaN: rounding could carry it to infinity
+      bits = static_cast<uint16_t>((word >> 16) | 0x40u);
+    } else {
+      bits = static_cast<uint16_t>((word + 0x7fffu + ((word >> 16) & 1u)) >> 16);
+    }
+  }
+  explicit operator float() const {
+    return std::bit_cast<float>(static_cast<uint32_t>(bits) << 16);
+  }
+};
+
+struct f16 {
+  uint16_t bits = 0;
+
+  f16() = default;
+  explicit f16(float value) {
+    const _Float16 half = static_cast<_Float16>(value);
+    std::memcpy(&bits, &half, sizeof bits);
+  }
+  explicit operator float() const {
+    _Float16 half;
+    std::memcpy(&half, &bits, sizeof bits);
+    return static_cast<float>(half);
+  }
+};
+
+template <class T>
+struct dtype_of;
+template <>
+struct dtype_of<double> {
+  static constexpr DType value = DType::kF64;
+};
+template <>
+struct dtype_of<float> {
+  static constexpr DType value = DType::kF32;
+};
+template <>
+struct dtype_of<bf16> {
+  static constexpr DType value = DType::kBF16;
+};
+template <>
+struct dtype_of<f16> {
+  static constexpr DType value = DType::kF16;
+};
+template <>
+struct dtype_of<int64_t> {
+  static constexpr DType value = DType::kI64;
+};
+template <>
+struct dtype_of<int32_t> {
+  static constexpr DType value = DType::kI32;
+};
+template <>
+struct dtype_of<uint16_t> {
+  static constexpr DType value = DType::kU16;
+};
+template <>
+struct dtype_of<uint8_t> {
+  static constexpr DType value = DType::kU8;
+};
+
+// The type a kernel computes and accumulates in: double for f64, float for every other float type.
+template <class T>
+struct compute_type {
+  using type = float;
+};
+template <>
+struct compute_type<double> {
+  using type = double;
+};
+template <class T>
+using compute_t = typename compute_type<T>::type;
+
+// Calls f.template operator()<T>() with the float type of `dtype`; InternalError for the others.
+template <class F>
+decltype(auto) visit_float(DType dtype, F&& f) {
+  switch (dtype) {
+    case DType::kF64:
+      return f.template operator()<double>();
+    case DType::kF32:
+      return f.template operator()<float>();
+    case DType::kBF16:
+      return f.template operator()<bf16>();
+    case DType::kF16:
+      return f.template operator()<f16>();
+    default:
+      throw InternalError(fmt::format("{} is not a float type", name_of(dtype)));
+  }
+}
+
+}  // namespace ink

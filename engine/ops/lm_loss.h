@@ -1,0 +1,42 @@
+// The head and the cross-entropy in one: full logits never exist. For every trained token t (label
+// >= 0)
+//   loss += weight_t / divisor * [ (1 - s) * (lse - logit[label]) + s * (lse - mean logit) + z *
+//   lse^2 ]
+// with logits = x * W^T in f32, s = label smoothing, z = z-loss weight.
+//
+// The rows are worked on in chunks: logits, loss and both gradients of a chunk are made together
+// (the logits are computed once), so backward only hands out dx. The result must therefore be a
+// root of backward, seeded with 1.
+#pragma once
+
+#include "engine/autograd/node.h"
+#include "engine/kernels/kernel.h"
+
+namespace ink {
+
+struct LmLossOptions {
+  double divisor = 1.0;         // trained tokens of the whole global batch
+  double gradient_scale = 1.0;  // loss scale of fp16; the returned loss is not scaled
+  double label_smoothing = 0.0;
+  double z_loss = 0.0;
+  int64_t chunk_bytes = int64_t{32} << 20;  // size of one chunk of logits
+};
+
+struct LmLoss {
+  Tensor loss;          // scalar, f32 (f64 for f64), already divided
+  Tensor token_loss_T;  // f32 (f64): cross-entropy of every token before weights and divisor, 0
+                        // where not trained
+  Tensor correct_T;     // i32: 1 where the arg max is the label
+};
+
+// labels_T i32, -100 = not trained; weight_T f32 or undefined (1).
+[[nodiscard]] LmLoss lm_loss(const Tensor& x_TC, const Tensor& w_VC, const Tensor& labels_T,
+                             const Tensor& weight_T, const LmLossOptions& options);
+
+// One chunk. logits_RV is f32 (f64); dlogits_RV may be undefined (no gradient), may be the memory
+// of logits when the dtypes agree, and is zero where the label is -100.
+DECLARE_KERNEL(cross_entropy,
+               void(const Tensor& labels_R, const Tensor& weight_R, const LmLossOptions& options,
+                    Tensor& logits_RV, Tensor& dlogits_RV, Tensor& loss_R, Tensor& correct_R));
+
+}  // namespace ink

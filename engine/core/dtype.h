@@ -7,7 +7,6 @@
 #include <bit>
 #include <cmath>
 #include <cstdint>
-#include <cstring>
 #include <string_view>
 #include <utility>
 
@@ -44,13 +43,32 @@ struct f16 {
 
   f16() = default;
   explicit f16(float value) {
-    const _Float16 half = static_cast<_Float16>(value);
-    std::memcpy(&bits, &half, sizeof bits);
+    const uint32_t word = std::bit_cast<uint32_t>(value);
+    const uint32_t magnitude = word & 0x7fffffffu;
+    uint32_t half;
+    if (magnitude > 0x7f800000u) {
+      half = 0x7e00u | ((magnitude >> 13) & 0x3ffu);  // NaN stays a quiet NaN
+    } else if (magnitude >= 0x47800000u) {
+      half = 0x7c00u;  // 2^16 and above
+    } else if (magnitude >= 0x38800000u) {  // normal: rebias by 127 - 15; a carry may reach infinity
+      half = (magnitude - 0x38000000u + 0xfffu + ((magnitude >> 13) & 1u)) >> 13;
+    } else {  // subnormal: adding 0.5 rounds to steps of 2^-24, the last bit of the sum's mantissa
+      half = std::bit_cast<uint32_t>(std::bit_cast<float>(magnitude) + 0.5f) - 0x3f000000u;
+    }
+    bits = static_cast<uint16_t>(half | ((word >> 16) & 0x8000u));
   }
   explicit operator float() const {
-    _Float16 half;
-    std::memcpy(&half, &bits, sizeof bits);
-    return static_cast<float>(half);
+    const uint32_t sign = static_cast<uint32_t>(bits & 0x8000u) << 16;
+    const uint32_t magnitude = bits & 0x7fffu;
+    uint32_t word;
+    if (magnitude >= 0x7c00u) {
+      word = 0x7f800000u | ((magnitude & 0x3ffu) << 13);
+    } else if (magnitude >= 0x0400u) {
+      word = (magnitude << 13) + 0x38000000u;
+    } else {
+      word = std::bit_cast<uint32_t>(static_cast<float>(magnitude) * 0x1p-24f);
+    }
+    return std::bit_cast<float>(word | sign);
   }
 };
 

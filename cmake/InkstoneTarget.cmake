@@ -21,6 +21,9 @@ if(INKSTONE_SANITIZE)
                                                   -fno-sanitize-recover=all)
   target_link_options(inkstone_flags INTERFACE -fsanitize=${INKSTONE_SANITIZE})
 endif()
+if(INKSTONE_FUZZ)  # coverage for libFuzzer; only the fuzz programs link its main
+  target_compile_options(inkstone_flags INTERFACE -fsanitize=fuzzer-no-link)
+endif()
 set(CMAKE_POSITION_INDEPENDENT_CODE ON)
 add_link_options(-Wl,-z,relro,-z,now)
 

@@ -1,0 +1,114 @@
+#include "engine/nn/parameter.h"
+
+#include "engine/autograd/backward.h"
+#include "engine/core/philox.h"
+
+namespace ink {
+namespace {
+
+// Calls f(global row-major index, local index) for every element of a piece.
+template <class F>
+void for_each_element(const Parameter& parameter, const Piece& piece, F&& f) {
+  const int rank = parameter.shape.rank();
+  int64_t count = 1;
+  for (const int64_t size : piece.size) count *= size;
+  const int64_t run = rank == 0 ? 1 : piece.size.back();
+  for (int64_t start = 0; start < count; start += run) {
+    int64_t rest = start, global = 0, stride = 1;
+    for (int d = rank - 1; d >= 0; --d) {
+      const auto at = static_cast<size_t>(d);
+      global += (piece.begin[at] + rest % piece.size[at]) * stride;
+      rest /= piece.size[at];
+      stride *= parameter.shape[d];
+    }
+    for (int64_t i = 0; i < run; ++i) f(global + i, piece.local_offset + start + i);
+  }
+}
+
+}  // namespace
+
+Parameter whole_parameter(std::string name, const Shape& shape, InitRule init) {
+  Parameter parameter;
+  parameter.name = std::move(name);
+  parameter.shape = shape;
+  parameter.local_shape = shape;
+  parameter.pieces = {{std::vector<int64_t>(static_cast<size_t>(shape.rank()), 0),
+                       {shape.sizes().begin(), shape.sizes().end()},
+                       0}};
+  parameter.decay = shape.rank() >= 2;
+  parameter.init = init;
+  return parameter;
+}
+
+Parameter& ParameterTable::add(Parameter parameter) {
+  CHECK(find(parameter.name) == nullptr, "parameter {} is there already", parameter.name);
+  parameters_.push_back(std::make_unique<Parameter>(std::move(parameter)));
+  return *parameters_.back();
+}
+
+Parameter* ParameterTable::find(std::string_view name) const {
+  for (const auto& parameter : parameters_) {
+    if (parameter->name == name) return parameter.get();
+  }
+  return nullptr;
+}
+
+int64_t ParameterTable::element_count() const {
+  int64_t count = 0;
+  for (const auto& parameter : parameters_)
+    count += parameter->tied_to.empty() ? parameter->shape.numel() : 0;
+  return count;
+}
+
+void ParameterTable::materialize(Runtime& runtime, DType compute) {
+  for (const auto& parameter : parameters_) {
+    if (!parameter->tied_to.empty()) {
+      Parameter* owner = find(parameter->tied_to);
+      CHECK(owner != nullptr && owner->tensor.defined(), "{} is tied to {}, which is not there",
+            parameter->name, parameter->tied_to);
+      parameter->tensor = owner->tensor;
+      continue;
+    }
+    const DType dtype = parameter->keep_fp32 && compute != DType::kF64 ? DType::kF32 : compute;
+    const Tensor value(runtime, parameter->local_shape, dtype, MemoryTag::kWeights);
+    parameter->tensor =
+        make_leaf(value, parameter->name, compute == DType::kF64 ? DType::kF64 : DType::kF32);
+    parameter->leaf()->requires_grad = !parameter->frozen;
+  }
+}
+
+std::vector<float> ParameterTable::initial_values(const Parameter& parameter, uint64_t seed) {
+  std::vector<float> values(static_cast<size_t>(parameter.local_shape.numel()),
+                            parameter.init.value);
+  if (parameter.init.kind == InitRule::Kind::kNormal) {
+    const PhiloxKey key = philox_key(seed, "init." + parameter.name);
+    for (const Piece& piece : parameter.pieces) {
+      for_each_element(parameter, piece, [&](int64_t global, int64_t local) {
+        values[static_cast<size_t>(local)] =
+            parameter.init.value * philox_normal(key, static_cast<uint64_t>(global));
+      });
+    }
+  }
+  return values;
+}
+
+void ParameterTable::initialize(uint64_t seed) {
+#pragma omp parallel for schedule(dynamic, 1)
+  for (const auto& parameter : parameters_) {
+    if (!parameter->tied_to.empty()) continue;
+    Tensor value = parameter->value();
+    const std::vector<float> values = initial_values(*parameter, seed);
+    if (value.dtype() == DType::kF32) {
+      value.runtime().backend().copy_from_host(value.raw(), values.data(), value.bytes());
+      continue;
+    }
+    Tensor wide = to_tensor<float>(value.runtime(), std::span<const float>(values), value.shape());
+    cast(value.device(), wide, value);
+  }
+}
+
+void ParameterTable::clear_gradients() {
+  for (const auto& parameter : parameters_) parameter->leaf()->has_grad = false;
+}
+
+}  // namespace ink

@@ -1,0 +1,13 @@
+// Qwen2: biases on q, k and v only.
+#include "models/family.h"
+
+namespace ink {
+namespace {
+
+std::unique_ptr<Decoder> make(Builder& builder, const ModelOptions& options) {
+  return std::make_unique<Decoder>(builder, options, InitStds{.embedding = 0.02f, .block = 0.02f});
+}
+REGISTER_MODEL(kQwen2, make);
+
+}  // namespace
+}  // namespace ink

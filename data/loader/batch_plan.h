@@ -4,20 +4,17 @@
 
 #include <cstdint>
 #include <optional>
-#include <utility>
 #include <vector>
+
+#include "configs/schema/train_options.h"
 
 namespace ink {
 
-// Packs of step k: min(start + increment * floor((k - 1) / every), global_batch_size).
-struct BatchRamp {
-  int64_t start = 0, increment = 0, every = 0;
-};
-
 struct BatchPlan {
   int64_t global_batch_size = 1;  // packs
+  // With a ramp, step k takes min(start + increment * floor((k - 1) / every), global_batch_size).
   std::optional<BatchRamp> ramp;
-  std::vector<std::pair<int64_t, int64_t>> skip;  // inclusive ranges of steps
+  std::vector<StepRange> skip;
 
   // Code 2 unless every size is a multiple of dp_size * micro_batch_size; names the nearest legal
   // values.

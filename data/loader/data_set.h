@@ -15,43 +15,27 @@
 #include <string>
 #include <vector>
 
+#include "configs/schema/data_options.h"
 #include "data/loader/batch_plan.h"
 #include "data/loader/loader.h"
 #include "data/loader/prepare.h"
+#include "data/tokenizer/tokenizer.h"
 
 namespace ink {
 
-struct SyntheticSpec {
-  int64_t documents = 1024, length = 512;
+struct DataSetSetup {
+  DataSection data;
+  int64_t vocab_size = 0;  // of the model; every id must be below it
+  uint64_t seed = 0;       // of synthetic data
+  // Order of the documents in a store that is made on the way; asked of a finished one only when
+  // set.
+  std::optional<uint64_t> prepare_seed;
+  std::filesystem::path cache;                 // folder of such stores, unless data.cache names one
+  std::shared_ptr<const Tokenizer> tokenizer;  // for text; without one a text file is error 2
+  std::function<void(const PrepareProgress&)> progress;
 };
 
-struct TrainSourceSpec {
-  std::string path;
-  std::optional<SyntheticSpec> synthetic;
-  std::string format;  // empty: from the file
-  std::optional<double> weight;
-  int64_t max_samples = 0;  // documents taken from the front; 0: all
-};
-
-struct EvalSourceSpec {
-  std::string name, path;
-};
-
-struct DataSetOptions {
-  std::vector<TrainSourceSpec> train;
-  std::vector<EvalSourceSpec> eval;
-  std::optional<double> eval_fraction;   // asked for: a store made with another one is error 2
-  std::optional<uint64_t> prepare_seed;  // likewise; order of the documents in the store
-  int64_t max_length = 0;                // likewise
-  int64_t vocab_size = 0;                // of the model; ids must be below it
-  uint64_t seed = 0;                     // of the synthetic data
-  std::filesystem::path cache;           // folder for stores made on the way
-  TextEncoding encoding;                 // for text; without encode, text files are error 2
-  std::string tokenizer_hash;
-  PrepareOptions prepare;
-};
-
-struct EvalSet {
+struct EvalPacks {
   std::string name;
   std::shared_ptr<const PackSource> packs;
 };
@@ -59,7 +43,7 @@ struct EvalSet {
 class DataSet {
  public:
   std::vector<LoaderSource> train;
-  std::vector<EvalSet> eval;
+  std::vector<EvalPacks> eval;
 
   [[nodiscard]] int64_t packs() const;
   [[nodiscard]] int64_t tokens() const;
@@ -74,6 +58,6 @@ class DataSet {
   void check_identity(const nlohmann::json& saved, const std::string& place) const;
 };
 
-[[nodiscard]] DataSet open_data_set(const DataSetOptions& options);
+[[nodiscard]] DataSet open_data_set(const DataSetSetup& setup);
 
 }  // namespace ink

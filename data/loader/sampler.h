@@ -12,9 +12,9 @@
 #include <optional>
 #include <vector>
 
-namespace ink {
+#include "configs/schema/data_options.h"
 
-enum class DataOrder { kShuffled, kSequential };
+namespace ink {
 
 struct SamplerSource {
   int64_t packs = 0;

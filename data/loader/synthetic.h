@@ -14,14 +14,13 @@
 
 namespace ink {
 
-struct SyntheticOptions {
-  int64_t documents = 1024;
-  int64_t length = 512;  // tokens per document
+struct SyntheticSetup {
+  SyntheticOptions size;
   int64_t vocab_size = 0;
   int64_t max_length = 0;
   uint64_t seed = 0;
 };
 
-[[nodiscard]] std::shared_ptr<const PackSource> synthetic_source(const SyntheticOptions& options);
+[[nodiscard]] std::shared_ptr<const PackSource> synthetic_source(const SyntheticSetup& setup);
 
 }  // namespace ink

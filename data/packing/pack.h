@@ -12,13 +12,11 @@
 #include <cstdint>
 #include <vector>
 
+#include "configs/schema/data_options.h"
+
 namespace ink {
 
 inline constexpr int32_t kIgnoreLabel = -100;
-
-// document: positions restart at every document and every cut. never: they run from 0 through the
-// pack. Attention stays inside a document in both cases.
-enum class ResetPositions { kDocument, kNever };
 
 // One document before packing. `untrained` is empty (every token may be a target) or has one flag
 // per id.
@@ -62,6 +60,8 @@ struct Pack {
   int64_t trained = 0;
 };
 
+// ResetPositions::kNever lets positions run from 0 through the pack; attention still stays inside
+// a document.
 [[nodiscard]] Pack make_pack(TokenRange range, ResetPositions reset);
 
 }  // namespace ink

@@ -9,11 +9,12 @@
 
 #include <cstdint>
 #include <filesystem>
-#include <memory>
 #include <string>
+#include <string_view>
 #include <vector>
 
 #include "data/packing/pack.h"
+#include "engine/io/file.h"
 
 namespace ink {
 
@@ -26,7 +27,7 @@ struct MetaRow {
 // Parses the bytes of a .meta file: npy version 1 or 2, int32 or int64, little endian, C order,
 // shape (N, 2). Offsets must grow and lie inside of bin_size; token counts must be positive. Code 3
 // with row and value.
-[[nodiscard]] std::vector<MetaRow> parse_internevo_meta(const std::string& bytes,
+[[nodiscard]] std::vector<MetaRow> parse_internevo_meta(std::string_view bytes,
                                                         const std::string& place, int64_t bin_size);
 
 struct InternEvoFile {
@@ -45,21 +46,18 @@ struct InternEvoFolder {
 // True if `root` is a .bin file or a folder with one below it.
 [[nodiscard]] bool is_internevo(const std::filesystem::path& root);
 
+// Reads one file. Const members may be called from several threads at once.
 class InternEvoReader {
  public:
   explicit InternEvoReader(const InternEvoFile& file);
-  ~InternEvoReader();
   [[nodiscard]] int64_t size() const { return static_cast<int64_t>(rows_.size()); }
-  // Sample `row` as a document: nothing added, nothing truncated.
+  // Sample `row` as a document: nothing added, nothing truncated; origin is row + 1.
   [[nodiscard]] TokenDocument read(int64_t row) const;
 
  private:
-  struct Descriptor;
-  std::string path_;
   int32_t type_id_;
-  int64_t bin_size_ = 0;
+  File bin_;
   std::vector<MetaRow> rows_;
-  std::unique_ptr<Descriptor> bin_;
 };
 
 }  // namespace ink

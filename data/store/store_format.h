@@ -25,9 +25,11 @@
 namespace ink {
 
 inline constexpr int kStoreVersion = 1;
-inline constexpr uint64_t kStoreChunk = 32768;     // elements per chunk of the 1-D data sets
-inline constexpr uint64_t kStorePackChunk = 4096;  // rows per chunk of the pack tables
+inline constexpr uint64_t kStoreChunk = 8192;      // elements per chunk of the 1-D data sets
+inline constexpr uint64_t kStorePackChunk = 1024;  // rows per chunk of the pack tables
 inline constexpr const char* kStoreFormat = "inkstone-token-store";
+
+inline constexpr size_t kMaxStoreSources = 65536;
 
 enum class Split { kTrain, kEval };
 [[nodiscard]] const char* split_name(Split split);
@@ -40,7 +42,7 @@ struct StoreSource {
 struct StoreHeader {
   int64_t vocab_size = 0;
   std::string tokenizer_hash;  // empty: the ids came without a tokenizer
-  uint64_t seed = 0;
+  uint64_t seed = 0;           // below 2^63
   int64_t max_length = 0;
   double eval_fraction = 0;
   std::vector<StoreSource> sources;

@@ -1,0 +1,60 @@
+#include "data/loader/host_batch.h"
+
+#include <algorithm>
+
+#include "engine/core/error.h"
+
+namespace ink {
+namespace {
+
+void append_segment(HostBatch& batch, int32_t length, int32_t source) {
+  const auto index = static_cast<int32_t>(batch.cu_seqlens.size()) - 1;
+  batch.cu_seqlens.push_back(batch.cu_seqlens.back() + length);
+  batch.documents.insert(batch.documents.end(), static_cast<size_t>(length), index);
+  batch.source_ids.push_back(source);
+  batch.max_seqlen = std::max(batch.max_seqlen, length);
+}
+
+void append_pack(HostBatch& batch, const Pack& pack) {
+  batch.tokens.insert(batch.tokens.end(), pack.tokens.begin(), pack.tokens.end());
+  batch.labels.insert(batch.labels.end(), pack.labels.begin(), pack.labels.end());
+  batch.positions.insert(batch.positions.end(), pack.positions.begin(), pack.positions.end());
+  const auto length = static_cast<int32_t>(pack.tokens.size());
+  for (size_t s = 0; s < pack.starts.size(); ++s) {
+    const int32_t end = s + 1 < pack.starts.size() ? pack.starts[s + 1] : length;
+    append_segment(batch, end - pack.starts[s], pack.sources.empty() ? 0 : pack.sources[s]);
+  }
+  batch.trained += pack.trained;
+  batch.real_tokens += length;
+}
+
+void append_padding(HostBatch& batch, int64_t length) {
+  if (length == 0) return;
+  const auto count = static_cast<size_t>(length);
+  batch.tokens.insert(batch.tokens.end(), count, 0);
+  batch.labels.insert(batch.labels.end(), count, kIgnoreLabel);
+  for (int64_t i = 0; i < length; ++i) batch.positions.push_back(static_cast<int32_t>(i));
+  append_segment(batch, static_cast<int32_t>(length), -1);
+}
+
+}  // namespace
+
+HostBatch make_host_batch(std::span<const BatchSlot> slots, int64_t max_length) {
+  HostBatch batch;
+  batch.cu_seqlens = {0};
+  const size_t total = slots.size() * static_cast<size_t>(max_length);
+  for (auto* column : {&batch.tokens, &batch.labels, &batch.positions, &batch.documents})
+    column->reserve(total);
+  batch.token_ids.reserve(total);
+  for (const BatchSlot& slot : slots) {
+    const int64_t length = slot.pack ? static_cast<int64_t>(slot.pack->tokens.size()) : 0;
+    CHECK(length <= max_length, "a pack of {} tokens in slots of {}", length, max_length);
+    if (slot.pack) append_pack(batch, *slot.pack);
+    append_padding(batch, max_length - length);
+    for (int64_t i = 0; i < max_length; ++i) batch.token_ids.push_back(slot.slot * max_length + i);
+    batch.sample_ids.push_back(slot.sample_id);
+  }
+  return batch;
+}
+
+}  // namespace ink

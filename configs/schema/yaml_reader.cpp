@@ -1,0 +1,241 @@
+#include "configs/schema/yaml_reader.h"
+
+#include <fmt/format.h>
+#include <yaml-cpp/eventhandler.h>
+#include <yaml-cpp/yaml.h>
+
+#include <filesystem>
+#include <fstream>
+#include <memory>
+#include <sstream>
+#include <unordered_map>
+#include <utility>
+
+#include "configs/schema/utf8.h"
+#include "engine/core/error.h"
+
+namespace ink {
+namespace {
+
+// Turns a position of the library (from 0) or of our byte check into the place of an error.
+class Origin {
+ public:
+  static Origin file(std::string name) { return Origin(std::move(name), true); }
+  static Origin fixed(std::string place) { return Origin(std::move(place), false); }
+
+  [[nodiscard]] std::string at(int line, int column) const {
+    return positions_ ? fmt::format("{}:{}:{}", name_, line + 1, column + 1) : name_;
+  }
+  [[nodiscard]] std::string at(const YAML::Mark& mark) const { return at(mark.line, mark.column); }
+  [[nodiscard]] const std::string& name() const { return name_; }
+
+ private:
+  Origin(std::string name, bool positions) : name_(std::move(name)), positions_(positions) {}
+  std::string name_;
+  bool positions_;
+};
+
+// Receives the parser's events. Frames are the open maps and lists, outermost first.
+class TreeBuilder final : public YAML::EventHandler {
+ public:
+  explicit TreeBuilder(const Origin& origin) : origin_(origin) {}
+
+  Node take() { return std::move(root_); }
+
+  void OnDocumentStart(const YAML::Mark& mark) override {
+    if (documents_++ > 0) refuse(mark, "expected one document, got the start of a second");
+  }
+  void OnDocumentEnd() override {}
+  void OnAnchor(const YAML::Mark& mark, const std::string& name) override {
+    refuse(mark, "expected no anchors, got &" + shown_text(name));
+  }
+  void OnAlias(const YAML::Mark& mark, YAML::anchor_t) override {
+    refuse(mark, "expected no aliases, got one");
+  }
+
+  void OnNull(const YAML::Mark& mark, YAML::anchor_t) override {
+    if (expects_key()) refuse(mark, "expected a key, got nothing");
+    add(new_node(mark, Node::Kind::kNull));
+  }
+
+  void OnScalar(const YAML::Mark& mark, const std::string& tag, YAML::anchor_t,
+                const std::string& text) override {
+    refuse_tag(mark, tag);
+    if (expects_key()) {
+      take_key(mark, text);
+      return;
+    }
+    Node node = new_node(mark, Node::Kind::kScalar);
+    node.style = tag == "!" ? Node::Style::kQuoted : Node::Style::kPlain;
+    node.text = text;
+    add(std::move(node));
+  }
+
+  void OnSequenceStart(const YAML::Mark& mark, const std::string& tag, YAML::anchor_t,
+                       YAML::EmitterStyle::value) override {
+    open(mark, tag, Node::Kind::kList);
+  }
+  void OnMapStart(const YAML::Mark& mark, const std::string& tag, YAML::anchor_t,
+                  YAML::EmitterStyle::value) override {
+    open(mark, tag, Node::Kind::kMap);
+  }
+  void OnSequenceEnd() override { close(); }
+  void OnMapEnd() override { close(); }
+
+ private:
+  struct Frame {
+    Node node;
+    bool has_key = false;
+    std::string key, key_place;
+    std::unordered_map<std::string, std::string> seen;  // key -> place
+  };
+
+  [[noreturn]] void refuse(const YAML::Mark& mark, const std::string& message) const {
+    throw Error(ExitCode::kConfig, origin_.at(mark), message);
+  }
+
+  void refuse_tag(const YAML::Mark& mark, const std::string& tag) const {
+    // The library calls an untagged plain node "?" and an untagged quoted scalar "!".
+    if (!tag.empty() && tag != "?" && tag != "!")
+      refuse(mark, "expected no tags, got " + shown_text(tag));
+  }
+
+  [[nodiscard]] bool expects_key() const {
+    return !frames_.empty() && frames_.back().node.kind == Node::Kind::kMap &&
+           !frames_.back().has_key;
+  }
+
+  Node new_node(const YAML::Mark& mark, Node::Kind kind) {
+    if (++nodes_ > kMostConfigNodes)
+      refuse(mark, fmt::format("expected at most {} values", kMostConfigNodes));
+    Node node;
+    node.kind = kind;
+    node.place = origin_.at(mark);
+    return node;
+  }
+
+  void take_key(const YAML::Mark& mark, const std::string& key) {
+    Frame& frame = frames_.back();
+    if (key == "<<") refuse(mark, "expected no merge keys, got <<");
+    const std::string place = origin_.at(mark);
+    const auto [first, is_new] = frame.seen.emplace(key, place);
+    if (!is_new)
+      refuse(mark, fmt::format("key {} is given twice, first at {}",
+                               join_key(path(), shown_text(key)), first->second));
+    frame.key = key;
+    frame.key_place = place;
+    frame.has_key = true;
+  }
+
+  void open(const YAML::Mark& mark, const std::string& tag, Node::Kind kind) {
+    refuse_tag(mark, tag);
+    if (expects_key()) refuse(mark, "expected a key, got a map or a list");
+    if (frames_.size() >= kDeepestConfig)
+      refuse(mark, fmt::format("expected at most {} levels of nesting", kDeepestConfig));
+    Frame frame;
+    frame.node = new_node(mark, kind);
+    frames_.push_back(std::move(frame));
+  }
+
+  void close() {
+    Node done = std::move(frames_.back().node);
+    frames_.pop_back();
+    add(std::move(done));
+  }
+
+  void add(Node node) {
+    if (frames_.empty()) {
+      root_ = std::move(node);
+      return;
+    }
+    Frame& frame = frames_.back();
+    if (frame.node.kind == Node::Kind::kList) {
+      frame.node.items.push_back(std::move(node));
+    } else {
+      frame.node.entries.push_back(
+          {std::move(frame.key), std::move(frame.key_place), std::move(node)});
+      frame.has_key = false;
+    }
+  }
+
+  [[nodiscard]] std::string path() const {
+    std::string path;
+    for (size_t i = 0; i + 1 < frames_.size(); ++i) {
+      const Frame& frame = frames_[i];
+      path = join_key(path, frame.node.kind == Node::Kind::kList
+                                ? std::to_string(frame.node.items.size())
+                                : shown_text(frame.key));
+    }
+    return path;
+  }
+
+  const Origin& origin_;
+  Node root_;
+  std::vector<Frame> frames_;
+  size_t nodes_ = 0;
+  int documents_ = 0;
+};
+
+void check_bytes(std::string_view text, const Origin& origin) {
+  if (text.size() > kLongestConfig)
+    throw Error(ExitCode::kConfig, origin.name(),
+                fmt::format("expected at most {} bytes, got {}", kLongestConfig, text.size()));
+  if (const auto bad = find_bad_byte(text)) {
+    const std::string what =
+        bad->byte == 0 ? "a NUL byte" : fmt::format("byte 0x{:02x}", bad->byte);
+    throw Error(ExitCode::kConfig, origin.at(bad->line, bad->column),
+                "expected UTF-8 text, got " + what);
+  }
+}
+
+Node parse(std::string_view text, const Origin& origin) {
+  check_bytes(text, origin);
+  TreeBuilder builder(origin);
+  std::istringstream stream{std::string(text)};
+  try {
+    YAML::Parser parser(stream);
+    while (parser.HandleNextDocument(builder)) {
+    }
+  } catch (const YAML::Exception& error) {
+    throw Error(ExitCode::kConfig, error.mark.is_null() ? origin.name() : origin.at(error.mark),
+                "expected YAML: " + error.msg);
+  }
+  return builder.take();
+}
+
+}  // namespace
+
+Node parse_yaml(std::string_view text, const std::string& name) {
+  Node root = parse(text, Origin::file(name));
+  if (root.kind == Node::Kind::kNull)
+    throw Error(ExitCode::kConfig, name, "expected a map of keys, got an empty file");
+  return root;
+}
+
+Node parse_value(std::string_view text, const std::string& place) {
+  Node node = parse(text, Origin::fixed(place));
+  node.place = place;
+  return node;
+}
+
+Node read_yaml(const std::string& path) {
+  std::error_code status;
+  const auto kind = std::filesystem::status(path, status).type();
+  if (kind == std::filesystem::file_type::not_found)
+    throw Error(ExitCode::kBadInput, path, "expected a configuration file, found none");
+  if (kind != std::filesystem::file_type::regular)
+    throw Error(ExitCode::kBadInput, path, "expected a regular file");
+  std::ifstream file(path, std::ios::binary);
+  if (!file) throw Error(ExitCode::kIo, path, "expected a readable file");
+  // One byte more than allowed is enough to refuse the rest unread.
+  std::string text(kLongestConfig + 1, '\0');
+  file.read(text.data(), static_cast<std::streamsize>(text.size()));
+  text.resize(static_cast<size_t>(file.gcount()));
+  if (file.bad()) throw Error(ExitCode::kIo, path, "reading failed");
+  if (text.size() > kLongestConfig)
+    throw Error(ExitCode::kConfig, path,
+                fmt::format("expected at most {} bytes, got more", kLongestConfig));
+  return parse_yaml(text, path);
+}
+
+}  // namespace ink

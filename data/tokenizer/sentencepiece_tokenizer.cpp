@@ -5,18 +5,21 @@
 #include <algorithm>
 #include <array>
 #include <charconv>
+#include <span>
 #include <utility>
 
 #include "data/text/utf8.h"
 #include "data/tokenizer/quiet_sentencepiece.h"
 #include "engine/core/error.h"
+#include "engine/io/file.h"
+#include "engine/io/sha256.h"
 
 namespace ink {
 namespace {
 
 constexpr std::string_view kBar = "\xE2\x96\x81";  // U+2581, SentencePiece's space
 constexpr int32_t kBarMark = 0;  // its value in the guard; blocked pieces never have id 0
-constexpr size_t kMaxModelBytes = size_t{256} << 20;
+constexpr uint64_t kMaxModelBytes = uint64_t{256} << 20;
 constexpr int32_t kMaxAddedIds = 1 << 16;
 
 // InternLM2's chat spellings, which its tokenizer.model holds under reserved names.
@@ -60,7 +63,7 @@ bool SentencePieceTokenizer::is_reserved_name(std::string_view piece) {
 
 std::unique_ptr<SentencePieceTokenizer> SentencePieceTokenizer::open(
     const std::string& path, const SentencePieceOptions& options) {
-  return from_bytes(read_tokenizer_file(path, kMaxModelBytes), path, options);
+  return from_bytes(read_text(path, kMaxModelBytes), path, options);
 }
 
 std::unique_ptr<SentencePieceTokenizer> SentencePieceTokenizer::from_bytes(
@@ -80,7 +83,7 @@ SentencePieceTokenizer::SentencePieceTokenizer(std::string bytes, const std::str
   for (const auto& [spelling, id] : options.added_tokens) add_special(spelling, id, path);
   choose_special_ids(options, path);
   adds_bos_ = options.adds_bos && special_ids_.bos.has_value();
-  content_hash_ = sha256_hex(bytes_);
+  content_hash_ = sha256_of(std::as_bytes(std::span(bytes_)));
 }
 
 void SentencePieceTokenizer::load_library(const std::string& path) {

@@ -86,10 +86,4 @@ class Tokenizer {
   std::string content_hash_;
 };
 
-// SHA-256 of bytes as 64 hexadecimal digits.
-[[nodiscard]] std::string sha256_hex(std::string_view bytes);
-
-// The whole file; code 3 if it is absent or larger than limit, code 4 if reading fails.
-[[nodiscard]] std::string read_tokenizer_file(const std::string& path, size_t limit);
-
 }  // namespace ink

@@ -1,0 +1,95 @@
+#include "parallel/data_parallel/reducer.h"
+
+namespace ink {
+
+Reducer::Reducer(Runtime& runtime, const ParameterTable& table, ProcessGroup& group,
+                 ReducerOptions options)
+    : group_(group), options_(options) {
+  if (group.size() == 1) return;
+  std::vector<Leaf*> leaves;
+  for (auto it = table.all().rbegin(); it != table.all().rend(); ++it) {
+    if ((*it)->tied_to.empty() && !(*it)->frozen) leaves.push_back((*it)->leaf().get());
+  }
+  std::vector<Leaf*> group_leaves;
+  int64_t elements = 0;
+  const auto close = [&] {
+    if (group_leaves.empty()) return;
+    const Scoped tag(runtime.tag, MemoryTag::kGradients);
+    Bucket bucket{.flat = Tensor(runtime, {elements}, group_leaves[0]->grad_dtype),
+                  .leaves = group_leaves,
+                  .ready = 0,
+                  .work = nullptr};
+    int64_t offset = 0;
+    for (Leaf* leaf : group_leaves) {
+      leaf->grad = bucket.flat.flat(offset, leaf->value.shape());
+      leaf->has_grad = false;
+      offset += leaf->value.numel();
+      leaf->on_grad_ready = [this, index = buckets_.size()](Leaf&) { on_ready(index); };
+    }
+    buckets_.push_back(std::move(bucket));
+    group_leaves.clear();
+    elements = 0;
+  };
+  for (Leaf* leaf : leaves) {
+    if (!group_leaves.empty() && elements * size_of(leaf->grad_dtype) >= options_.bucket_bytes)
+      close();
+    group_leaves.push_back(leaf);
+    elements += leaf->value.numel();
+  }
+  close();
+}
+
+Reducer::~Reducer() {
+  for (Bucket& bucket : buckets_) {
+    for (Leaf* leaf : bucket.leaves) leaf->on_grad_ready = nullptr;
+  }
+}
+
+void Reducer::arm() {
+  for (Bucket& bucket : buckets_) bucket.ready = 0;
+  armed_ = true;
+}
+
+void Reducer::on_ready(size_t index) {
+  if (!armed_) return;
+  Bucket& bucket = buckets_[index];
+  ++bucket.ready;
+  CHECK(bucket.ready <= bucket.leaves.size(),
+        "a gradient of bucket {} became final twice in one step", index);
+  // Ranks must call in the same order, so a bucket waits for those before it.
+  if (!options_.overlap) return;
+  for (Bucket& next : buckets_) {
+    if (next.work) continue;
+    if (next.ready < next.leaves.size()) break;
+    start(next);
+  }
+}
+
+void Reducer::start(Bucket& bucket) {
+  // A gradient that this rank never touched (all its labels masked) still has to be summed: it
+  // counts as zero.
+  for (Leaf* leaf : bucket.leaves) {
+    if (!leaf->has_grad) zero(leaf->grad);
+    leaf->has_grad = true;
+  }
+  bucket.work = group_.all_reduce(bucket.flat, ReduceOp::kSum);
+}
+
+void Reducer::finish() {
+  for (Bucket& bucket : buckets_) {
+    if (!bucket.work) start(bucket);
+  }
+  for (Bucket& bucket : buckets_) {
+    bucket.work->wait();
+    bucket.work.reset();
+  }
+  armed_ = false;
+}
+
+int64_t Reducer::bytes_per_step() const {
+  int64_t bytes = 0;
+  for (const Bucket& bucket : buckets_) bytes += bucket.flat.bytes();
+  return bytes;
+}
+
+}  // namespace ink

@@ -1,0 +1,243 @@
+#include "tests/support/op_case.h"
+
+#include <gtest/gtest.h>
+
+#include <cstring>
+#include <deque>
+
+#include "engine/core/cpu_features.h"
+#include "tests/support/compare.h"
+#include "tests/support/gradcheck.h"
+#include "tests/support/op_run.h"
+
+namespace ink {
+namespace {
+
+double output_tolerance(const OpCase& row, DType dtype) {
+  switch (dtype) {
+    case DType::kF64:
+      return row.tolerance.f64;
+    case DType::kF32:
+      return row.tolerance.f32;
+    case DType::kBF16:
+      return row.tolerance.bf16;
+    default:
+      return row.tolerance.f16;
+  }
+}
+
+double gradient_tolerance(const OpCase& row, DType dtype) {
+  switch (dtype) {
+    case DType::kF64:
+      return row.tolerance.f64;
+    case DType::kF32:
+      return row.tolerance.gradient_f32;
+    case DType::kBF16:
+      return row.tolerance.gradient_bf16;
+    default:
+      return row.tolerance.gradient_f16;
+  }
+}
+
+void expect_outputs(const OpCase& row, const std::vector<Values>& got,
+                    const std::vector<Values>& want, double tolerance, const std::string& what) {
+  ASSERT_EQ(got.size(), want.size()) << row.name << ": number of outputs";
+  for (size_t i = 0; i < got.size(); ++i) {
+    ASSERT_EQ(got[i].size(), want[i].size()) << row.name << ": elements of output " << i;
+    EXPECT_LE(rel_frobenius(got[i], want[i]), tolerance)
+        << row.name << " " << what << ": output " << i;
+  }
+}
+
+void expect_gradients(const OpCase& row, const OpResult& got, const OpResult& want,
+                      double tolerance, const std::string& what) {
+  for (size_t i = 0; i < row.inputs.size(); ++i) {
+    if (!wants_gradient(row, i)) continue;
+    EXPECT_LE(rel_frobenius(got.gradients[i], want.gradients[i]), tolerance)
+        << row.name << " " << what << ": gradient of " << row.inputs[i].name;
+  }
+}
+
+// A run in `dtype` against the composed form and the f64 gradient, at the same rounded inputs.
+void compare_with_reference(const OpCase& row, const OpRun& how, const std::string& what) {
+  const std::vector<Shape> shapes = input_shapes(row);
+  const std::vector<Values> inputs = input_values(row, shapes, how.dtype);
+  const OpResult got = run_case(row, inputs, shapes, how);
+  expect_outputs(row, got.outputs, row.composed(inputs), output_tolerance(row, how.dtype), what);
+  if (!how.backward || row.differentiable == 0) return;
+  const OpResult want = run_case(row, inputs, shapes, {.dtype = DType::kF64});
+  expect_gradients(row, got, want, gradient_tolerance(row, how.dtype), what);
+}
+
+// The same behind a consumer and with rebuilt activations, which runs the kernels of recompute.
+void compare_consumed(const OpCase& row, DType dtype, const std::string& what) {
+  if (row.differentiable == 0 || !row.recompute) return;
+  const std::vector<Shape> shapes = input_shapes(row);
+  const std::vector<Values> inputs = input_values(row, shapes, dtype);
+  const OpRun selective{.dtype = dtype, .consumer = true, .recompute = Recompute::kSelective};
+  const OpResult got = run_case(row, inputs, shapes, selective);
+  const OpResult want = run_case(row, inputs, shapes, {.consumer = true});
+  expect_gradients(row, got, want, gradient_tolerance(row, dtype), what + ", recomputed");
+}
+
+void check_forward(const OpCase& row, DType dtype) {
+  compare_with_reference(row, {.dtype = dtype, .backward = false}, "forward");
+}
+
+void check_gradients(const OpCase& row, DType dtype) {
+  compare_with_reference(row, {.dtype = dtype}, "gradients");
+}
+
+void check_finite_differences(const OpCase& row) {
+  const std::vector<Shape> shapes = input_shapes(row);
+  const std::vector<Values> inputs = input_values(row, shapes, DType::kF64);
+  const OpResult claimed = run_case(row, inputs, shapes, {});
+  const ScalarFunction projection = [&](const std::vector<Values>& at) {
+    const OpResult result = run_case(row, at, shapes, {.backward = false});
+    double sum = 0;
+    for (size_t k = 0; k < differentiable_outputs(row, result.outputs.size()); ++k) {
+      const Values seed = seed_values(row, k, result.outputs[k].size());
+      for (size_t i = 0; i < seed.size(); ++i) sum += seed[i] * result.outputs[k][i];
+    }
+    return sum;
+  };
+  for (size_t i = 0; i < inputs.size(); ++i) {
+    if (!wants_gradient(row, i)) continue;
+    const std::string label = row.name + "." + row.inputs[i].name;
+    EXPECT_EQ(check_gradient(projection, inputs, i, claimed.gradients[i], label,
+                             {.tolerance = row.tolerance.finite_difference}),
+              "");
+  }
+}
+
+void check_strided(const OpCase& row) {
+  for (const DType dtype : row.dtypes)
+    compare_with_reference(row, {.dtype = dtype, .strided = true},
+                           fmt::format("strided {}", name_of(dtype)));
+}
+
+void check_empty(const OpCase& row) {
+  const std::vector<Shape> shapes = empty_shapes(row);
+  for (const DType dtype : row.dtypes) {
+    const std::vector<Values> inputs = input_values(row, shapes, dtype);
+    const OpResult got = run_case(row, inputs, shapes, {.dtype = dtype});
+    expect_outputs(row, got.outputs, row.composed(inputs), output_tolerance(row, dtype), "empty");
+    for (size_t i = 0; i < inputs.size(); ++i) {
+      if (!wants_gradient(row, i)) continue;
+      EXPECT_EQ(max_abs(got.gradients[i], Values(inputs[i].size(), 0.0)), 0)
+          << row.name << " empty " << name_of(dtype) << ": gradient of " << row.inputs[i].name;
+    }
+  }
+}
+
+bool equal_bits(const Values& a, const Values& b) {
+  return a.size() == b.size() &&
+         (a.empty() || std::memcmp(a.data(), b.data(), a.size() * sizeof(double)) == 0);
+}
+
+void check_recompute(const OpCase& row) {
+  const std::vector<Shape> shapes = input_shapes(row);
+  for (const DType dtype : row.dtypes) {
+    const std::vector<Values> inputs = input_values(row, shapes, dtype);
+    const OpResult kept = run_case(row, inputs, shapes, {.dtype = dtype, .consumer = true});
+    for (const Recompute policy : {Recompute::kSelective, Recompute::kFull}) {
+      const OpResult again =
+          run_case(row, inputs, shapes, {.dtype = dtype, .consumer = true, .recompute = policy});
+      const char* name = policy == Recompute::kFull ? "full" : "selective";
+      for (size_t i = 0; i < kept.outputs.size(); ++i)
+        EXPECT_TRUE(equal_bits(again.outputs[i], kept.outputs[i]))
+            << row.name << " " << name_of(dtype) << ", " << name << ": output " << i;
+      for (size_t i = 0; i < inputs.size(); ++i)
+        EXPECT_TRUE(equal_bits(again.gradients[i], kept.gradients[i]))
+            << row.name << " " << name_of(dtype) << ", " << name << ": gradient of "
+            << row.inputs[i].name;
+    }
+  }
+}
+
+// Must a candidate of this label have run on this machine? Labels name the instructions they need.
+bool must_run(std::string_view label) {
+  if (label.find("amx") != std::string_view::npos) return has_amx_bf16();
+  if (label.starts_with("avx512_bf16")) return has_avx512_bf16();
+  if (label.starts_with("avx512")) return has_avx512();
+  if (label.starts_with("avx2")) return has_avx2();
+  return true;
+}
+
+class ChosenKernel {
+ public:
+  ChosenKernel(KernelSlotBase& slot, std::string_view label) : slot_(slot) {
+    slot_.choose(Device::kCpu, label);
+  }
+  ~ChosenKernel() { slot_.choose(Device::kCpu, {}); }
+  ChosenKernel(const ChosenKernel&) = delete;
+  ChosenKernel& operator=(const ChosenKernel&) = delete;
+
+ private:
+  KernelSlotBase& slot_;
+};
+
+void check_candidates(const OpCase& row) {
+  for (KernelSlotBase* slot : row.slots) {
+    ASSERT_TRUE(slot->has(Device::kCpu)) << slot->name() << " has no CPU kernel";
+    for (const std::string_view label : slot->labels(Device::kCpu)) {
+      bool ran = false;
+      for (const DType dtype : row.dtypes) {
+        const ChosenKernel chosen(*slot, label);
+        const std::string what = fmt::format("{} by {}, {}", slot->name(), label, name_of(dtype));
+        compare_with_reference(row, {.dtype = dtype}, what);
+        compare_consumed(row, dtype, what);
+        ran = ran || slot->last_label(Device::kCpu) == label;
+      }
+      EXPECT_TRUE(ran || !must_run(label))
+          << row.name << ": candidate " << label << " of " << slot->name() << " never ran";
+    }
+  }
+}
+
+class OpCheck : public ::testing::Test {
+ public:
+  OpCheck(const OpCase& row, std::function<void(const OpCase&)> check)
+      : row_(row), check_(std::move(check)) {}
+  void TestBody() override { check_(row_); }
+
+ private:
+  const OpCase& row_;
+  std::function<void(const OpCase&)> check_;
+};
+
+// A row never moves: its checks refer to it.
+std::deque<OpCase>& rows() {
+  static std::deque<OpCase> all;
+  return all;
+}
+
+}  // namespace
+
+const std::deque<OpCase>& op_cases() { return rows(); }
+
+bool register_op_case(OpCase row, const char* file, int line) {
+  rows().push_back(std::move(row));
+  const OpCase& kept = rows().back();
+  const auto add = [&](const std::string& name, std::function<void(const OpCase&)> check) {
+    // NOLINTNEXTLINE(cppcoreguidelines-owning-memory): GoogleTest owns the test it is handed
+    ::testing::RegisterTest(
+        kept.name.c_str(), name.c_str(), nullptr, nullptr, file, line,
+        [&kept, check = std::move(check)]() -> OpCheck* { return new OpCheck(kept, check); });
+  };
+  for (const DType dtype : kept.dtypes) {
+    add(fmt::format("forward_{}", name_of(dtype)),
+        [dtype](const OpCase& it) { check_forward(it, dtype); });
+    if (kept.differentiable != 0 && dtype != DType::kF64)
+      add(fmt::format("gradients_{}", name_of(dtype)),
+          [dtype](const OpCase& it) { check_gradients(it, dtype); });
+  }
+  if (kept.differentiable != 0) add("finite_differences", check_finite_differences);
+  if (kept.strided) add("strided", check_strided);
+  if (kept.empty) add("empty", check_empty);
+  if (kept.differentiable != 0 && kept.recompute) add("recompute", check_recompute);
+  if (!kept.slots.empty()) add("candidates", check_candidates);
+  return true;
+}
+
+}  // namespace ink

@@ -12,24 +12,25 @@
 #include <cmath>
 #include <cstdint>
 
+#include "engine/autograd/node.h"
 #include "engine/core/philox.h"
 #include "engine/kernels/kernel.h"
 
 namespace ink {
 
 enum class ScheduleShape : int32_t { kCosine, kLinear, kConstant, kWsd };
-enum class DecayShape : int32_t { kLinear, kCosine, kSqrt };
+enum class DecayCurve : int32_t { kLinear, kCosine, kSqrt };
 
 struct Schedule {
   ScheduleShape shape = ScheduleShape::kCosine;
-  DecayShape decay_shape = DecayShape::kLinear;
+  DecayCurve decay_shape = DecayCurve::kLinear;
   double lr = 0, min_lr = 0;
   int64_t total = 0, warmup = 0, decay = 0;  // T, w, D in updates
 };
 
-INK_HOST_DEVICE inline double decay_factor(DecayShape shape, double p) {
-  if (shape == DecayShape::kCosine) return 0.5 * (1.0 + std::cos(3.14159265358979323846 * p));
-  return shape == DecayShape::kSqrt ? 1.0 - std::sqrt(p) : 1.0 - p;
+INK_HOST_DEVICE inline double decay_factor(DecayCurve shape, double p) {
+  if (shape == DecayCurve::kCosine) return 0.5 * (1.0 + std::cos(3.14159265358979323846 * p));
+  return shape == DecayCurve::kSqrt ? 1.0 - std::sqrt(p) : 1.0 - p;
 }
 
 INK_HOST_DEVICE inline double learning_rate(const Schedule& s, int64_t t) {
@@ -40,9 +41,9 @@ INK_HOST_DEVICE inline double learning_rate(const Schedule& s, int64_t t) {
   if (t <= start || length <= 0) return s.lr;
   const double q =
       t >= s.total ? 1.0 : static_cast<double>(t - start) / static_cast<double>(length);
-  const DecayShape shape = s.shape == ScheduleShape::kWsd      ? s.decay_shape
-                           : s.shape == ScheduleShape::kCosine ? DecayShape::kCosine
-                                                               : DecayShape::kLinear;
+  const DecayCurve shape = s.shape == ScheduleShape::kWsd      ? s.decay_shape
+                           : s.shape == ScheduleShape::kCosine ? DecayCurve::kCosine
+                                                               : DecayCurve::kLinear;
   return s.min_lr + (s.lr - s.min_lr) * decay_factor(shape, q);
 }
 

@@ -58,15 +58,17 @@ void expect_gradients(const OpCase& row, const OpResult& got, const OpResult& wa
   }
 }
 
-// A run in `dtype` against the composed form and the f64 gradient, at the same rounded inputs.
+// A run in `dtype` against the composed form and the f64 gradient, at the same rounded inputs. The
+// reference runs first, so that a slot's last label is that of the run under test.
 void compare_with_reference(const OpCase& row, const OpRun& how, const std::string& what) {
   const std::vector<Shape> shapes = input_shapes(row);
   const std::vector<Values> inputs = input_values(row, shapes, how.dtype);
+  const bool gradients = how.backward && row.differentiable != 0;
+  OpResult want;
+  if (gradients) want = run_case(row, inputs, shapes, {.dtype = DType::kF64});
   const OpResult got = run_case(row, inputs, shapes, how);
   expect_outputs(row, got.outputs, row.composed(inputs), output_tolerance(row, how.dtype), what);
-  if (!how.backward || row.differentiable == 0) return;
-  const OpResult want = run_case(row, inputs, shapes, {.dtype = DType::kF64});
-  expect_gradients(row, got, want, gradient_tolerance(row, how.dtype), what);
+  if (gradients) expect_gradients(row, got, want, gradient_tolerance(row, how.dtype), what);
 }
 
 // The same behind a consumer and with rebuilt activations, which runs the kernels of recompute.
@@ -75,8 +77,8 @@ void compare_consumed(const OpCase& row, DType dtype, const std::string& what) {
   const std::vector<Shape> shapes = input_shapes(row);
   const std::vector<Values> inputs = input_values(row, shapes, dtype);
   const OpRun selective{.dtype = dtype, .consumer = true, .recompute = Recompute::kSelective};
-  const OpResult got = run_case(row, inputs, shapes, selective);
   const OpResult want = run_case(row, inputs, shapes, {.consumer = true});
+  const OpResult got = run_case(row, inputs, shapes, selective);
   expect_gradients(row, got, want, gradient_tolerance(row, dtype), what + ", recomputed");
 }
 

@@ -1,5 +1,7 @@
 #include "configs/schema/describe.h"
 
+#include <fmt/format.h>
+
 #include <string_view>
 
 #include "configs/schema/dump.h"
@@ -14,7 +16,7 @@ template <class T>
 struct TypeName {
   static std::string get() {
     if constexpr (HasChoices<T>) return binding::choice_list<T>();
-    return "section";
+    return "map";
   }
 };
 template <>
@@ -45,11 +47,13 @@ template <class T>
 struct TypeName<std::optional<T>> : TypeName<T> {};
 template <class T>
 struct TypeName<std::vector<T>> {
-  static std::string get() { return "list of " + TypeName<T>::get(); }
+  static std::string get() {
+    return fmt::format("list of {}{}", TypeName<T>::get(), HasFields<T> ? "s" : "");
+  }
 };
 template <class T, size_t kSize>
 struct TypeName<std::array<T, kSize>> {
-  static std::string get() { return "list of " + std::to_string(kSize); }
+  static std::string get() { return fmt::format("list of {} {}s", kSize, TypeName<T>::get()); }
 };
 template <>
 struct TypeName<std::map<std::string, std::string>> {

@@ -9,7 +9,7 @@ namespace ink {
 
 struct KeyRow {
   std::string key;       // `optim.lr`, `data.train[].path`
-  std::string type;      // `number`, `fp32|bf16`, `list of text`; `section` for a struct
+  std::string type;      // `number`, `fp32|bf16`, `list of text`; `map` for a struct
   std::string fallback;  // the default as YAML, or `unset`
   std::string range;     // `above 0`, or empty
   std::string help;

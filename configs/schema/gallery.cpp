@@ -118,7 +118,7 @@ std::string check_config(const std::string& path, std::span<const std::string> o
   const Node merged = read_merged(path, overrides);
   if (merged.find("data") != nullptr || merged.find("train") != nullptr)
     return dump_run(load_run(path, overrides).options);
-  const Run base = read_run(merged);
+  const LoadedRun base = read_run(merged);
   if (base.places.has("model") && !base.options.model.path)
     resolve_model(base.options.model, base.places);
   return emit_yaml(merged);

@@ -12,7 +12,7 @@ class Places {
   void set(const std::string& key, std::string place) { by_key_[key] = std::move(place); }
   [[nodiscard]] bool has(const std::string& key) const { return by_key_.contains(key); }
 
-  // The place of the key, or of the nearest section around it that was written, or the key itself.
+  // The place of the key, or of the nearest section around it that was written, or nothing.
   [[nodiscard]] std::string of(const std::string& key) const {
     for (std::string path = key; !path.empty();) {
       if (auto found = by_key_.find(path); found != by_key_.end()) return found->second;
@@ -20,7 +20,7 @@ class Places {
       if (dot == std::string::npos) break;
       path.resize(dot);
     }
-    return key;
+    return {};
   }
 
  private:

@@ -23,7 +23,7 @@ std::string type_and_range(const KeyRow& row) {
 }
 
 bool is_section(const KeyRow& row) {
-  return row.depth == 0 && (row.type == "section" || row.type == "map of text");
+  return row.depth == 0 && (row.type == "map" || row.type == "map of text");
 }
 
 constexpr const char* kOpening =
@@ -49,7 +49,7 @@ std::string reference_text(const std::string& pattern) {
   const auto rows = describe_run();
   size_t key_width = 0, type_width = 0, fallback_width = 0;
   const auto is_shown = [&](const KeyRow& row) {
-    return row.type != "section" && row.key.find(pattern) != std::string::npos;
+    return row.type != "map" && row.key.find(pattern) != std::string::npos;
   };
   for (const KeyRow& row : rows) {
     if (!is_shown(row)) continue;
@@ -70,7 +70,7 @@ std::string reference_page() {
   for (const KeyRow& row : describe_run()) {
     if (is_section(row)) {
       page += fmt::format("\n## `{}`: {}\n", row.key, row.help);
-      if (row.type == "section") page += "| key | type | default | meaning |\n|---|---|---|---|\n";
+      if (row.type == "map") page += "| key | type | default | meaning |\n|---|---|---|---|\n";
     } else {
       page += fmt::format("| `{}` | {} | {} | {} |\n", row.key, cell(type_and_range(row)),
                           code(row.fallback), cell(row.help));

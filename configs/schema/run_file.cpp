@@ -147,14 +147,14 @@ Node read_merged(const std::string& path, std::span<const std::string> overrides
   return root;
 }
 
-Run read_run(const Node& merged) {
-  Run run;
+LoadedRun read_run(const Node& merged) {
+  LoadedRun run;
   bind(merged, run.options, run_keys(), run.places);
   return run;
 }
 
-Run load_run(const std::string& path, std::span<const std::string> overrides) {
-  Run run = read_run(read_merged(path, overrides));
+LoadedRun load_run(const std::string& path, std::span<const std::string> overrides) {
+  LoadedRun run = read_run(read_merged(path, overrides));
   if (run.options.checkpoint.dir.empty())
     run.options.checkpoint.dir = (fs::path("runs") / fs::path(path).stem()).string();
   validate(run.options, run.places);

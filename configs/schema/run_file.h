@@ -13,7 +13,7 @@
 
 namespace ink {
 
-struct Run {
+struct LoadedRun {
   RunOptions options;
   Places places;
 };
@@ -23,10 +23,10 @@ struct Run {
 Node read_merged(const std::string& path, std::span<const std::string> overrides = {});
 
 // Checks keys, types and ranges of each value; validate() checks them against each other.
-Run read_run(const Node& merged);
+LoadedRun read_run(const Node& merged);
 
 // read_merged, read_run and validate; checkpoint.dir falls back to runs/NAME for NAME.yaml.
-Run load_run(const std::string& path, std::span<const std::string> overrides = {});
+LoadedRun load_run(const std::string& path, std::span<const std::string> overrides = {});
 
 // One `key.sub=value`; list elements by number (`data.train.0.path=my.txt`), one past the end
 // appends.

@@ -18,12 +18,12 @@ struct Choices<TrainKind> {
                                                   "orpo", "ppo",    "grpo"};
 };
 
-enum class Recompute { kNone, kSelective, kFull };
+enum class RecomputeMode { kNone, kSelective, kFull };
 
 template <>
-struct Choices<Recompute> {
-  static constexpr Choice<Recompute> kBuilt[] = {
-      {"none", Recompute::kNone}, {"selective", Recompute::kSelective}, {"full", Recompute::kFull}};
+struct Choices<RecomputeMode> {
+  static constexpr Choice<RecomputeMode> kBuilt[] = {
+      {"none", RecomputeMode::kNone}, {"selective", RecomputeMode::kSelective}, {"full", RecomputeMode::kFull}};
 };
 
 enum class DeviceChoice { kAuto, kCpu, kCuda };
@@ -36,7 +36,7 @@ struct Choices<DeviceChoice> {
 
 // In units of the global batch: min(start + increment * floor(batches / every), global batch).
 struct BatchRamp {
-  int64_t start = 0, increment = 0, every = 0;
+  int64_t start = 1, increment = 1, every = 1;
 
   template <class V>
   void fields(V& v) {
@@ -55,7 +55,7 @@ struct TrainSection {
   std::optional<int64_t> accumulation, global_batch_size, global_batch_tokens;
   std::optional<BatchRamp> batch_ramp;
   std::vector<StepRange> skip_steps;
-  Recompute recompute = Recompute::kNone;
+  RecomputeMode recompute = RecomputeMode::kNone;
   std::optional<Bytes> memory_limit;
   int64_t seed = 42;
   DeviceChoice device = DeviceChoice::kAuto;

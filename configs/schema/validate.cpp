@@ -205,7 +205,7 @@ void check_ramp(const RunOptions& run, int64_t final_size, int64_t data_parallel
 
 void validate(const RunOptions& run, const Places& places) { Checker(run, places).all(); }
 
-BatchPlan plan_batch(const RunOptions& run, int64_t data_parallel, const Places& places) {
+BatchSizes plan_batch(const RunOptions& run, int64_t data_parallel, const Places& places) {
   CHECK(data_parallel >= 1, "data_parallel is {}", data_parallel);
   const int64_t pass = run.train.micro_batch_size * data_parallel;
   const GlobalBatch asked = asked_batch(run, pass, places);
@@ -214,7 +214,7 @@ BatchPlan plan_batch(const RunOptions& run, int64_t data_parallel, const Places&
   return {.global_batch_size = asked.size, .accumulation = asked.size / pass};
 }
 
-int64_t total_steps(const RunOptions& run, int64_t packs, const BatchPlan& batch) {
+int64_t total_steps(const RunOptions& run, int64_t packs, const BatchSizes& batch) {
   if (run.train.steps) return *run.train.steps;
   CHECK(run.train.epochs.has_value(), "neither train.steps nor train.epochs is set");
   const double batches =

@@ -13,16 +13,16 @@ namespace ink {
 // built.
 void validate(const RunOptions& run, const Places& places = {});
 
-struct BatchPlan {
+struct BatchSizes {
   int64_t global_batch_size = 0;  // packs of one step over all ranks, after the ramp
   int64_t accumulation = 0;       // micro-batches of one step on one rank
 };
 
 // global_batch_size = micro_batch_size * accumulation * data_parallel; must divide exactly,
 // otherwise the error names the nearest legal values. The ramp is checked too.
-BatchPlan plan_batch(const RunOptions& run, int64_t data_parallel, const Places& places = {});
+BatchSizes plan_batch(const RunOptions& run, int64_t data_parallel, const Places& places = {});
 
 // T of the schedules: train.steps, or ceil(epochs * packs / global batch) at least 1.
-int64_t total_steps(const RunOptions& run, int64_t packs, const BatchPlan& batch);
+int64_t total_steps(const RunOptions& run, int64_t packs, const BatchSizes& batch);
 
 }  // namespace ink

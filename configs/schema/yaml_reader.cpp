@@ -35,10 +35,24 @@ class Origin {
   bool positions_;
 };
 
+// Whether the quote that opens at `at` is closed again: the library takes the end of the file for
+// it.
+bool is_closed(std::string_view text, size_t at) {
+  const char quote = text[at];
+  for (size_t i = at + 1; i < text.size(); ++i) {
+    if (quote == '"' && text[i] == '\\') {
+      ++i;
+    } else if (text[i] == quote) {
+      return true;
+    }
+  }
+  return false;
+}
+
 // Receives the parser's events. Frames are the open maps and lists, outermost first.
 class TreeBuilder final : public YAML::EventHandler {
  public:
-  explicit TreeBuilder(const Origin& origin) : origin_(origin) {}
+  TreeBuilder(std::string_view text, const Origin& origin) : text_(text), origin_(origin) {}
 
   Node take() { return std::move(root_); }
 
@@ -61,6 +75,7 @@ class TreeBuilder final : public YAML::EventHandler {
   void OnScalar(const YAML::Mark& mark, const std::string& tag, YAML::anchor_t,
                 const std::string& text) override {
     refuse_tag(mark, tag);
+    if (tag == "!") check_quotes(mark);
     if (expects_key()) {
       take_key(mark, text);
       return;
@@ -98,6 +113,13 @@ class TreeBuilder final : public YAML::EventHandler {
     // The library calls an untagged plain node "?" and an untagged quoted scalar "!".
     if (!tag.empty() && tag != "?" && tag != "!")
       refuse(mark, "expected no tags, got " + shown_text(tag));
+  }
+
+  void check_quotes(const YAML::Mark& mark) const {
+    const auto at = static_cast<size_t>(mark.pos);
+    if (at >= text_.size() || (text_[at] != '"' && text_[at] != '\''))
+      refuse(mark, "expected no tags, got !");
+    if (!is_closed(text_, at)) refuse(mark, "expected a closing quote, got the end of the text");
   }
 
   [[nodiscard]] bool expects_key() const {
@@ -169,6 +191,7 @@ class TreeBuilder final : public YAML::EventHandler {
     return path;
   }
 
+  std::string_view text_;
   const Origin& origin_;
   Node root_;
   std::vector<Frame> frames_;
@@ -190,7 +213,9 @@ void check_bytes(std::string_view text, const Origin& origin) {
 
 Node parse(std::string_view text, const Origin& origin) {
   check_bytes(text, origin);
-  TreeBuilder builder(origin);
+  // A byte order mark is not counted by the library's positions.
+  if (text.starts_with("\xEF\xBB\xBF")) text.remove_prefix(3);
+  TreeBuilder builder(text, origin);
   std::istringstream stream{std::string(text)};
   try {
     YAML::Parser parser(stream);

@@ -51,14 +51,13 @@ BpeTokenizer::BpeTokenizer(TokenizerSpec spec, const std::string& place, const B
       strips_first_space_(spec.decoder_strips_first_space),
       normalizer_(std::move(spec.normalizer)),
       merger_(spec.merges) {
-  for (const SplitPattern& split : spec.splits)
-    splits_.emplace_back(split.pattern, split.kind, place);
+  for (const SplitPattern& split : spec.splits) splits_.emplace_back(split, place);
   for (const std::string& piece : spec.pieces) bytes_.push_back(decoded_piece(piece, spec));
   pieces_ = std::move(spec.pieces);
   special_.resize(pieces_.size());
   index_added(spec.added, spec.model_pieces);
   index_symbols(place);
-  if (!byte_level_ && splits_.empty() && !ignore_merges_) {
+  if (!byte_level_ && !ignore_merges_) {
     // A merge of byte pieces would join characters whose neighbourhood the pieces do not show.
     std::vector<bool> is_byte(pieces_.size());
     for (const int32_t id : byte_ids_) {

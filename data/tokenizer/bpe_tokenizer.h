@@ -65,7 +65,7 @@ class BpeTokenizer final : public Tokenizer {
   std::vector<std::string> bytes_;   // id -> what it adds to decoded text
   std::vector<bool> special_;
   bool byte_level_, ignore_merges_, strips_first_space_;
-  bool cuts_words_ = false;  // without a pre-tokenizer: cut where no piece joins
+  bool cuts_words_ = false;  // byte fallback: words end where no piece joins
   TextNormalizer normalizer_;
   std::vector<RegexSplitter> splits_;
   BpeMerger merger_;

@@ -28,22 +28,25 @@ PCRE2_SPTR units(std::string_view text) { return reinterpret_cast<PCRE2_SPTR>(te
 struct RegexSplitter::Compiled {
   pcre2_code* code = nullptr;
   std::string place;
+  SplitBehavior behavior = SplitBehavior::kIsolated;
   ~Compiled() { pcre2_code_free(code); }
 };
 
-RegexSplitter::RegexSplitter(std::string_view pattern, PatternKind kind, const std::string& place)
+RegexSplitter::RegexSplitter(const SplitPattern& split, const std::string& place)
     : compiled_(std::make_unique<Compiled>()) {
   int error = 0;
   PCRE2_SIZE offset = 0;
   // \s, \p{L} and (?i) are Unicode in the tokenizers that wrote these patterns.
-  const uint32_t options = PCRE2_UTF | (kind == PatternKind::kLiteral ? PCRE2_LITERAL : PCRE2_UCP);
+  const uint32_t options =
+      PCRE2_UTF | (split.kind == PatternKind::kLiteral ? PCRE2_LITERAL : PCRE2_UCP);
   compiled_->place = place;
+  compiled_->behavior = split.behavior;
   compiled_->code =
-      pcre2_compile(units(pattern), pattern.size(), options, &error, &offset, nullptr);
+      pcre2_compile(units(split.pattern), split.pattern.size(), options, &error, &offset, nullptr);
   if (compiled_->code == nullptr) {
     throw Error(ExitCode::kBadInput, place,
                 fmt::format("expected a pre-tokenizer pattern, {} at character {} of {}",
-                            pcre_message(error), offset, pattern));
+                            pcre_message(error), offset, split.pattern));
   }
   pcre2_jit_compile(compiled_->code, PCRE2_JIT_COMPLETE);  // without JIT the interpreter matches
 }
@@ -78,9 +81,13 @@ void RegexSplitter::split(std::string_view text,
       while (at < text.size() && (static_cast<uint8_t>(text[at]) & 0xC0) == 0x80);
       continue;
     }
-    if (bounds[0] > begin) word(text.substr(begin, bounds[0] - begin));
-    word(text.substr(bounds[0], bounds[1] - bounds[0]));
-    begin = at = bounds[1];
+    at = bounds[1];
+    if (compiled_->behavior == SplitBehavior::kIsolated && bounds[0] > begin) {
+      word(text.substr(begin, bounds[0] - begin));
+      begin = bounds[0];
+    }
+    word(text.substr(begin, at - begin));
+    begin = at;
   }
   if (begin < text.size()) word(text.substr(begin));
 }

@@ -12,10 +12,21 @@ namespace ink {
 
 enum class PatternKind { kRegex, kLiteral };
 
+enum class SplitBehavior {
+  kIsolated,            // every match is a word, and so is what lies between two matches
+  kMergedWithPrevious,  // a match ends the word that comes before it
+};
+
+struct SplitPattern {
+  std::string pattern;
+  PatternKind kind = PatternKind::kRegex;
+  SplitBehavior behavior = SplitBehavior::kIsolated;
+};
+
 class RegexSplitter {
  public:
   // place: the file, for messages. Code 3 with the position if the pattern does not compile.
-  RegexSplitter(std::string_view pattern, PatternKind kind, const std::string& place);
+  RegexSplitter(const SplitPattern& split, const std::string& place);
   RegexSplitter(RegexSplitter&&) noexcept;
   ~RegexSplitter();
 

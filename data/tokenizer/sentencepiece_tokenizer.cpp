@@ -132,6 +132,8 @@ void SentencePieceTokenizer::add_special(const std::string& spelling, int32_t id
                 fmt::format("expected the id of special token {} in [0, {}), got {}", spelling,
                             pieces + kMaxAddedIds, id));
   }
+  const bool own = id < pieces && model_.pieces[id].text == spelling;
+  if (own && !is_reserved_name(spelling)) return;  // the model's own <s>, or ordinary text
   if (static_cast<size_t>(id) >= spellings_.size()) {
     spellings_.resize(static_cast<size_t>(id) + 1);
     special_.resize(spellings_.size(), true);

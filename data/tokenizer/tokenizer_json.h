@@ -20,11 +20,6 @@ struct AddedToken {
   bool normalized = false;  // searched after normalisation
 };
 
-struct SplitPattern {
-  std::string pattern;
-  PatternKind kind = PatternKind::kRegex;
-};
-
 struct TokenizerSpec {
   std::vector<std::string> pieces;  // index = id; empty where the vocabulary has a hole
   int64_t model_pieces = 0;         // ids below it can be the model's; the rest are added tokens

@@ -33,8 +33,9 @@ void for_each_part(const JsonReader& root, std::string_view key, std::string_vie
 // {"String": "x"} or {"Regex": "x"}
 SplitPattern read_pattern(const JsonReader& part) {
   const JsonReader pattern = part.object("pattern");
-  if (pattern.has("Regex")) return {pattern.string("Regex"), PatternKind::kRegex};
-  return {pattern.string("String"), PatternKind::kLiteral};
+  if (pattern.has("Regex"))
+    return {pattern.string("Regex"), PatternKind::kRegex, SplitBehavior::kIsolated};
+  return {pattern.string("String"), PatternKind::kLiteral, SplitBehavior::kIsolated};
 }
 
 NormalizerStep read_replacement(const JsonReader& part) {
@@ -65,16 +66,21 @@ void read_byte_level(const JsonReader& part, TokenizerSpec& spec) {
     throw part.error("add_prefix_space", "false (a prefix space is not supported)");
   }
   if (part.boolean_or("use_regex", true)) {
-    spec.splits.push_back({std::string(kGpt2Pattern), PatternKind::kRegex});
+    spec.splits.push_back(
+        {std::string(kGpt2Pattern), PatternKind::kRegex, SplitBehavior::kIsolated});
   }
   spec.byte_level = true;
 }
 
 void read_split(const JsonReader& part, TokenizerSpec& spec) {
-  if (part.string("behavior") != "Isolated") throw part.error("behavior", "Isolated");
+  const std::string behavior = part.string("behavior");
+  if (behavior != "Isolated" && behavior != "MergedWithPrevious") {
+    throw part.error("behavior", "Isolated or MergedWithPrevious");
+  }
   if (part.boolean_or("invert", false)) throw part.error("invert", "false");
   SplitPattern pattern = read_pattern(part);
   if (pattern.pattern.empty()) throw part.error("pattern", "a non-empty pattern");
+  if (behavior == "MergedWithPrevious") pattern.behavior = SplitBehavior::kMergedWithPrevious;
   spec.splits.push_back(std::move(pattern));
 }
 
@@ -88,23 +94,24 @@ void read_metaspace(const JsonReader& part, TokenizerSpec& spec) {
 }
 
 void read_pre_tokenizer(const JsonReader& root, TokenizerSpec& spec) {
-  for_each_part(root, "pre_tokenizer", "pretokenizers",
-                [&](const JsonReader& part, const std::string& type) {
-                  if (spec.byte_level) throw part.error("type", "nothing behind ByteLevel");
-                  if (type == "ByteLevel") {
-                    read_byte_level(part, spec);
-                  } else if (type == "Split") {
-                    read_split(part, spec);
-                  } else if (type == "Digits") {
-                    const bool single = part.boolean_or("individual_digits", false);
-                    spec.splits.push_back({single ? "\\p{N}" : "\\p{N}+", PatternKind::kRegex});
-                  } else if (type == "Metaspace") {
-                    read_metaspace(part, spec);
-                  } else {
-                    throw part.error(
-                        "type", "a pre-tokenizer ByteLevel, Split, Digits, Metaspace or Sequence");
-                  }
-                });
+  for_each_part(
+      root, "pre_tokenizer", "pretokenizers", [&](const JsonReader& part, const std::string& type) {
+        if (spec.byte_level) throw part.error("type", "nothing behind ByteLevel");
+        if (type == "ByteLevel") {
+          read_byte_level(part, spec);
+        } else if (type == "Split") {
+          read_split(part, spec);
+        } else if (type == "Digits") {
+          const bool single = part.boolean_or("individual_digits", false);
+          spec.splits.push_back(
+              {single ? "\\p{N}" : "\\p{N}+", PatternKind::kRegex, SplitBehavior::kIsolated});
+        } else if (type == "Metaspace") {
+          read_metaspace(part, spec);
+        } else {
+          throw part.error("type",
+                           "a pre-tokenizer ByteLevel, Split, Digits, Metaspace or Sequence");
+        }
+      });
 }
 
 // A template may put one token in front of the text, nothing else.

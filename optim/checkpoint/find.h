@@ -1,0 +1,41 @@
+// Which checkpoints a run directory holds. "Latest" is derived by looking, never read from a
+// pointer file.
+#pragma once
+
+#include <cstdint>
+#include <filesystem>
+#include <string>
+#include <vector>
+
+#include "optim/checkpoint/manifest.h"
+
+namespace ink {
+
+struct FoundCheckpoint {
+  int64_t step = 0;
+  std::filesystem::path path;
+  std::string problem;  // why it cannot be used; empty = its manifest is valid
+};
+
+// Every step-N of the directory, newest first; temporary directories are left out.
+[[nodiscard]] std::vector<FoundCheckpoint> find_checkpoints(
+    const std::filesystem::path& run_directory);
+
+// Temporary directories that a killed save left behind.
+void remove_leftovers(const std::filesystem::path& run_directory);
+
+struct OpenedCheckpoint {
+  std::filesystem::path path;
+  Manifest manifest;
+  std::vector<std::string> notices;  // damaged ones that were passed over
+};
+
+// `latest` semantics: the newest checkpoint whose files verify; path is empty where there is none.
+[[nodiscard]] OpenedCheckpoint open_latest(const std::filesystem::path& run_directory,
+                                           bool verify = true);
+// An explicit step-N directory, or a run directory (its latest; Error 3 when it has none). Error 3
+// when damaged.
+[[nodiscard]] OpenedCheckpoint open_checkpoint(const std::filesystem::path& path,
+                                               bool verify = true);
+
+}  // namespace ink

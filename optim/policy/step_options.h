@@ -1,0 +1,24 @@
+// From the `optim` section of a run to what the step kernels take.
+#pragma once
+
+#include "configs/schema/optim_options.h"
+#include "engine/nn/parameter.h"
+#include "engine/ops/step_state.h"
+
+namespace ink {
+
+// total_steps: T of the schedules.
+[[nodiscard]] StepOptions step_options(const OptimSection& optim, int64_t total_steps);
+
+// Rate and decay of one parameter. Norms and biases have no decay; a group whose glob matches the
+// name overrides, the first match counts. lr_scale multiplies the scheduled rate.
+struct ParameterPolicy {
+  double weight_decay = 0, lr_scale = 1;
+};
+[[nodiscard]] ParameterPolicy parameter_policy(const OptimSection& optim,
+                                               const Parameter& parameter);
+
+// Error(kConfig) for a group that matches no parameter.
+void check_groups(const OptimSection& optim, const ParameterTable& table);
+
+}  // namespace ink

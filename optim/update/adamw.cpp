@@ -1,0 +1,94 @@
+#include "optim/update/adamw.h"
+
+#include <cmath>
+#include <cstring>
+
+#include "engine/autograd/backward.h"
+#include "optim/policy/step_options.h"
+
+namespace ink {
+
+AdamW::AdamW(Runtime& runtime, const ParameterTable& table, const OptimSection& optim,
+             int64_t total_steps, uint64_t seed)
+    : runtime_(runtime), options_(step_options(optim, total_steps)) {
+  check_groups(optim, table);
+  const Scoped tag(runtime.tag, MemoryTag::kOptimizer);
+  const DType moment = optim.state_dtype == Precision::kF32 ? DType::kF32 : DType::kBF16;
+  for (const auto& parameter : table.all()) {
+    if (!parameter->tied_to.empty() || parameter->frozen) continue;
+    const ParameterPolicy policy = parameter_policy(optim, *parameter);
+    const Shape& shape = parameter->local_shape;
+    OptimizerSlot slot{.parameter = parameter.get(),
+                       .options = {.beta1 = optim.betas[0],
+                                   .eps = optim.eps,
+                                   .weight_decay = policy.weight_decay,
+                                   .lr_scale = policy.lr_scale,
+                                   .key = philox_key(seed, "round." + parameter->name)},
+                       .m = zeros(runtime, shape, moment),
+                       .v = zeros(runtime, shape, moment)};
+    if (moment == DType::kF32 && parameter->value().dtype() != DType::kF32)
+      slot.master = Tensor(runtime, shape, DType::kF32);
+    slots_.push_back(std::move(slot));
+  }
+  state_ = Tensor(runtime, {static_cast<int64_t>(sizeof(StepState))}, DType::kU8);
+  norm_ = Tensor(runtime, {}, DType::kF64);
+  set_state({.hysteresis_left = options_.loss_scale.hysteresis, .beta2 = options_.beta2});
+}
+
+void AdamW::initialize_masters(uint64_t seed) {
+  for (OptimizerSlot& slot : slots_) {
+    if (!slot.master.defined()) continue;
+    const std::vector<float> values = ParameterTable::initial_values(*slot.parameter, seed);
+    runtime_.backend().copy_from_host(slot.master.raw(), values.data(), slot.master.bytes());
+  }
+}
+
+void AdamW::copy_masters_from_parameters() {
+  for (OptimizerSlot& slot : slots_) {
+    if (slot.master.defined()) cast(runtime_.device(), slot.parameter->value(), slot.master);
+  }
+}
+
+void AdamW::step() {
+  const Device device = runtime_.device();
+  zero(norm_);
+  for (const OptimizerSlot& slot : slots_) {
+    const Leaf& leaf = *slot.parameter->leaf();
+    if (leaf.has_grad) sum_squares(device, leaf.grad, WriteMode::kAccumulate, norm_);
+  }
+  advance_step(device, norm_, options_, state_);
+  for (OptimizerSlot& slot : slots_) {
+    Leaf& leaf = *slot.parameter->leaf();
+    if (!leaf.grad.defined()) continue;
+    if (!leaf.has_grad)
+      zero(leaf.grad);  // no gradient is a gradient of zero: moments and decay go on
+    const Shape flat{leaf.value.numel()};
+    Tensor param = leaf.value.reshape(flat), m = slot.m.reshape(flat), v = slot.v.reshape(flat);
+    Tensor master = slot.master.defined() ? slot.master.reshape(flat) : Tensor();
+    adamw_update(device, leaf.grad.reshape(flat), state_, slot.options, param, master, m, v);
+    leaf.has_grad = false;
+  }
+}
+
+StepState AdamW::state() const {
+  StepState state;
+  runtime_.backend().copy_to_host(&state, state_.raw(), sizeof state);
+  return state;
+}
+
+void AdamW::set_state(const StepState& state) {
+  runtime_.backend().copy_from_host(state_.raw(), &state, sizeof state);
+}
+
+std::string AdamW::first_nonfinite_gradient() const {
+  Tensor sum(runtime_, {}, DType::kF64);
+  for (const OptimizerSlot& slot : slots_) {
+    const Leaf& leaf = *slot.parameter->leaf();
+    if (!leaf.has_grad) continue;
+    sum_squares(runtime_.device(), leaf.grad, WriteMode::kOverwrite, sum);
+    if (!std::isfinite(to_vector<double>(sum)[0])) return slot.parameter->name;
+  }
+  return {};
+}
+
+}  // namespace ink

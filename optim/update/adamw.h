@@ -1,0 +1,54 @@
+// AdamW over a parameter table: global norm, clip, skip, update, all decided on the device.
+//
+// Keeps two moments per parameter and, where the compute type has 16 bits and the states are f32,
+// an f32 master copy. With 16-bit states there is no master: results are rounded stochastically.
+// step() reads the gradients that backward left, already summed over the data-parallel ranks, so
+// every rank makes the same decision. The formula is in engine/ops/adamw.h.
+#pragma once
+
+#include <span>
+#include <vector>
+
+#include "configs/schema/optim_options.h"
+#include "engine/nn/parameter.h"
+#include "engine/ops/adamw.h"
+
+namespace ink {
+
+// One parameter and its state, as the checkpoint sees it. master is undefined where the parameter
+// itself is f32.
+struct OptimizerSlot {
+  Parameter* parameter = nullptr;
+  AdamWOptions options;
+  Tensor master, m, v;
+};
+
+class AdamW {
+ public:
+  // The table must be materialized. seed: of stochastic rounding.
+  AdamW(Runtime& runtime, const ParameterTable& table, const OptimSection& optim,
+        int64_t total_steps, uint64_t seed);
+
+  // Masters from exact initial values (initialize) or from the parameters (after a weight import).
+  void initialize_masters(uint64_t seed);
+  void copy_masters_from_parameters();
+
+  // One update from the present gradients, which it then forgets. Nothing changes when their norm
+  // is not finite.
+  void step();
+
+  [[nodiscard]] StepState state() const;  // waits for the device
+  void set_state(const StepState& state);
+  [[nodiscard]] std::span<OptimizerSlot> slots() { return slots_; }
+  // Name of the first parameter with a non-finite gradient, empty when there is none. Call before
+  // step().
+  [[nodiscard]] std::string first_nonfinite_gradient() const;
+
+ private:
+  Runtime& runtime_;
+  StepOptions options_;
+  std::vector<OptimizerSlot> slots_;
+  Tensor state_, norm_;
+};
+
+}  // namespace ink

@@ -1,0 +1,50 @@
+#include "launch/rendezvous/rendezvous.h"
+
+#include <array>
+#include <cstdlib>
+#include <string>
+
+#include "parallel/comm/self_group.h"
+
+namespace ink {
+namespace {
+
+int from_environment(const char* name) {
+  const char* text = std::getenv(name);
+  return text == nullptr ? 0 : std::atoi(text);
+}
+
+}  // namespace
+
+bool started_by_launcher() {
+  if (std::getenv("OMPI_COMM_WORLD_SIZE") != nullptr || std::getenv("PMI_SIZE") != nullptr ||
+      std::getenv("PMIX_RANK") != nullptr)
+    return true;
+  return from_environment("SLURM_NTASKS") > 1 && std::getenv("SLURM_PROCID") != nullptr;
+}
+
+Launch join_launch(GroupOptions options) {
+  if (started_by_launcher()) {
+#ifdef INKSTONE_MPI
+    return join_mpi(options);
+#else
+    throw Error(ExitCode::kConfig, "launch",
+                "expected a single process, got a launcher's environment",
+                "build with INKSTONE_MPI=ON");
+#endif
+  }
+  static_cast<void>(options);
+  Launch launch;
+  launch.world = make_self_group();
+  return launch;
+}
+
+void leave_launch(Launch& launch, ExitCode code) {
+#ifdef INKSTONE_MPI
+  if (started_by_launcher()) leave_mpi(launch, code);
+#endif
+  static_cast<void>(code);
+  launch.world.reset();
+}
+
+}  // namespace ink

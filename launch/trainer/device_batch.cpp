@@ -1,0 +1,21 @@
+#include "launch/trainer/device_batch.h"
+
+namespace ink {
+
+Batch to_device(Runtime& runtime, const HostBatch& host, double divisor, int64_t step) {
+  Batch batch;
+  batch.tokens_T = to_tensor(runtime, host.tokens);
+  batch.labels_T = to_tensor(runtime, host.labels);
+  if (!host.loss_weight.empty()) batch.loss_weight_T = to_tensor(runtime, host.loss_weight);
+  batch.positions_T = to_tensor(runtime, host.positions);
+  batch.token_id_T = to_tensor(runtime, host.token_ids);
+  batch.documents = {.cu_seqlens = to_tensor(runtime, host.cu_seqlens),
+                     .max_seqlen = host.max_seqlen};
+  batch.divisor = divisor;
+  batch.trained = host.trained;
+  batch.tokens = host.real_tokens;
+  batch.step = step;
+  return batch;
+}
+
+}  // namespace ink

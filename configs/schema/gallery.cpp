@@ -88,11 +88,17 @@ GalleryEntry find_in_gallery(const fs::path& gallery, const std::string& name) {
                                  ? name.substr(0, name.size() - std::string_view(".yaml").size())
                                  : name;
   KeyTable names;
+  std::vector<GalleryEntry> found;
   for (GalleryEntry& entry : list_gallery(gallery)) {
-    const std::string last = entry.path.stem().string();
-    if (entry.name == wanted || last == wanted) return std::move(entry);
-    names.push_back(last);
+    if (entry.name == wanted) return std::move(entry);
+    names.push_back(entry.path.stem().string());
+    if (names.back() == wanted) found.push_back(std::move(entry));
   }
+  if (found.size() == 1) return found[0];
+  if (found.size() > 1)
+    throw Error(ExitCode::kConfig, "",
+                fmt::format("expected one configuration, got {} for both {} and {}", wanted,
+                            found[0].name, found[1].name));
   throw Error(ExitCode::kConfig, "",
               fmt::format("unknown configuration {}; nearest: {}", shown_text(name),
                           nearest_key(names, wanted)),

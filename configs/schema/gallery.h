@@ -27,7 +27,8 @@ std::filesystem::path find_gallery(const std::string& from_environment,
 std::vector<GalleryEntry> list_gallery(const std::filesystem::path& gallery,
                                        const std::string& pattern = {});
 
-// By full name or by its last part, with or without .yaml; otherwise error 2 with the nearest name.
+// By full name or by its last part, with or without .yaml; error 2 names the nearest, or both where
+// a last part is ambiguous.
 GalleryEntry find_in_gallery(const std::filesystem::path& gallery, const std::string& name);
 
 // Writes a copy that stands alone: its bases are merged in, its leading comment is kept. Into

@@ -54,6 +54,10 @@ TEST(Gallery, FindsByNameOrNamesTheNearest) {
   EXPECT_EQ(error_line([] { find_in_gallery(gallery(), "internlm2_8b"); }),
             "error[2]: unknown configuration internlm2_8b; nearest: internlm2_7b\n"
             "hint: inkstone config list shows all");
+  EXPECT_EQ(find_in_gallery(gallery(), "runs/bench_100m").name, "runs/bench_100m");
+  EXPECT_EQ(error_line([] { find_in_gallery(gallery(), "bench_100m"); }),
+            "error[2]: expected one configuration, got bench_100m for both models/bench_100m and "
+            "runs/bench_100m");
 }
 
 TEST(Gallery, ACopyStandsAlone) {

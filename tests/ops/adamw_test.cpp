@@ -1,0 +1,200 @@
+#include "engine/ops/adamw.h"
+
+#include <gtest/gtest.h>
+
+#include <cmath>
+#include <cstring>
+
+#include "tests/support/compare.h"
+#include "tests/support/op_case.h"
+#include "tests/support/threads.h"
+
+namespace ink {
+namespace {
+
+const AdamWOptions kOptions{
+    .beta1 = 0.9, .eps = 1e-8, .weight_decay = 0.1, .key = philox_key(3, "layers.0.w")};
+
+StepState third_update() {
+  return {.updates = 3,
+          .lr = 1e-2,
+          .grad_factor = 0.5,
+          .beta2 = 0.95,
+          .bias1 = 1 - std::pow(0.9, 3),
+          .bias2 = 1 - std::pow(0.95, 3)};
+}
+
+Tensor state_tensor(Runtime& runtime, const StepState& state) {
+  Tensor tensor(runtime, {static_cast<int64_t>(sizeof state)}, DType::kU8);
+  std::memcpy(tensor.raw(), &state, sizeof state);
+  return tensor;
+}
+
+// {w, m, v} after one update of f64 values.
+std::vector<Values> composed(const Values& grad, const Values& param, const Values& m0,
+                             const Values& v0, const StepState& s, const AdamWOptions& o) {
+  Values w = param, m = m0, v = v0;
+  for (size_t i = 0; i < w.size(); ++i) {
+    const double g = grad[i] * s.grad_factor;
+    m[i] = o.beta1 * m[i] + (1 - o.beta1) * g;
+    v[i] = s.beta2 * v[i] + (1 - s.beta2) * g * g;
+    w[i] -= s.lr * o.lr_scale *
+            (o.weight_decay * w[i] + (m[i] / s.bias1) / (std::sqrt(v[i] / s.bias2) + o.eps));
+  }
+  return {w, m, v};
+}
+
+enum class Master : uint8_t { kNone, kF32 };
+
+std::vector<OpInput> update_inputs(DType param, DType moments) {
+  return {{.name = "grad", .shape = {1029}, .dtype = DType::kF32},
+          {.name = "param", .shape = {1029}, .dtype = param},
+          {.name = "m", .shape = {1029}, .dtype = moments},
+          {.name = "v", .shape = {1029}, .low = 0.1, .high = 1, .dtype = moments}};
+}
+
+// With a master the parameter starts as its rounding and the outputs are {master, m, v, param}.
+OpCase update_row(const std::string& name, DType param, DType moments, Master master) {
+  const bool stochastic =
+      moments == DType::kBF16 || (param == DType::kBF16 && master == Master::kNone);
+  return {.name = name,
+          .inputs = update_inputs(master == Master::kF32 ? DType::kF32 : param, moments),
+          .run = [=](const std::vector<Tensor>& in) -> std::vector<Tensor> {
+            Runtime& runtime = in[0].runtime();
+            const Tensor state = state_tensor(runtime, third_update());
+            Tensor w = in[1], m = in[2], v = in[3], kept;
+            if (master == Master::kF32) {
+              kept = w;
+              w = from_values(runtime, to_values(w), w.shape(), param);
+            }
+            adamw_update(Device::kCpu, in[0], state, kOptions, w, kept, m, v);
+            if (master == Master::kNone) return {w, m, v};
+            return {kept, m, v, w};
+          },
+          .composed = [=](const std::vector<Values>& in) -> std::vector<Values> {
+            auto result = composed(in[0], in[1], in[2], in[3], third_update(), kOptions);
+            if (master == Master::kF32) result.push_back(result[0]);
+            return result;
+          },
+          // One stochastic rounding is off by up to a whole step of bf16, 2^-7.
+          .tolerance = {.f32 = stochastic || param == DType::kBF16 ? 6e-3 : 1e-6},
+          .slots = {&adamw_update},
+          .dtypes = {DType::kF32},
+          .differentiable = 0,
+          .strided = false};
+}
+
+REGISTER_OP_CASE(update_row("adamw_f32", DType::kF32, DType::kF32, Master::kNone));
+REGISTER_OP_CASE(update_row("adamw_master", DType::kBF16, DType::kF32, Master::kF32));
+REGISTER_OP_CASE(update_row("adamw_bf16_moments", DType::kF32, DType::kBF16, Master::kNone));
+REGISTER_OP_CASE(update_row("adamw_all_bf16", DType::kBF16, DType::kBF16, Master::kNone));
+
+struct Update {
+  Values w, m, v;
+};
+
+// One update of bf16 values from elements [first, first + count) of a global range.
+Update update_bf16(int64_t first, int64_t count, std::string_view label = {}) {
+  adamw_update.choose(Device::kCpu, label);
+  Runtime runtime;
+  const auto part = [&](const char* name, double low, double high, DType dtype) {
+    const Values all = uniform_values(name, 4000, low, high);
+    return from_values(runtime, Values(all.begin() + first, all.begin() + first + count), {count},
+                       dtype);
+  };
+  const Tensor grad = part("grad", -1, 1, DType::kF32);
+  Tensor w = part("w", -1, 1, DType::kBF16), m = part("m", -1, 1, DType::kBF16);
+  Tensor v = part("v", 0.1, 1, DType::kBF16), none;
+  AdamWOptions options = kOptions;
+  options.first_element = first;
+  adamw_update(Device::kCpu, grad, state_tensor(runtime, third_update()), options, w, none, m, v);
+  adamw_update.choose(Device::kCpu, {});
+  return {to_values(w), to_values(m), to_values(v)};
+}
+
+TEST(AdamW, StochasticRoundingIsTheSameOnEveryCutOfTheRange) {
+  const Update whole = update_bf16(0, 4000);
+  for (const auto& [first, count] :
+       {std::pair<int64_t, int64_t>{0, 1001}, {1001, 2}, {1003, 2997}}) {
+    const ScopedThreads threads(first == 0 ? 1 : 3);
+    const Update part = update_bf16(first, count);
+    for (size_t i = 0; i < part.w.size(); ++i) {
+      const size_t global = static_cast<size_t>(first) + i;
+      ASSERT_EQ(part.w[i], whole.w[global]) << global;
+      ASSERT_EQ(part.m[i], whole.m[global]) << global;
+      ASSERT_EQ(part.v[i], whole.v[global]) << global;
+    }
+  }
+}
+
+// Expected value over many updates equals the unrounded one: plain rounding would leave w at 1.
+TEST(AdamW, StochasticRoundingIsUnbiasedOnEveryInstructionSet) {
+  for (const std::string_view label : adamw_update.labels(Device::kCpu)) {
+    adamw_update.choose(Device::kCpu, label);
+    Runtime runtime;
+    const int64_t n = 200000;
+    const Tensor grad = from_values(runtime, Values(n, 1.0), {n}, DType::kF32);
+    Tensor w = from_values(runtime, Values(n, 1.0), {n}, DType::kBF16);
+    Tensor m = zeros(runtime, {n}, DType::kF32), v = zeros(runtime, {n}, DType::kF32), none;
+    // The first update moves every element by lr: a 32nd of the step of bf16 below 1, 2^-8.
+    const StepState state{.updates = 1, .lr = 0x1p-13, .bias1 = 0.1, .bias2 = 0.05};
+    AdamWOptions options = kOptions;
+    options.weight_decay = 0;
+    adamw_update(Device::kCpu, grad, state_tensor(runtime, state), options, w, none, m, v);
+    double mean = 0;
+    for (const double value : to_values(w)) mean += value / static_cast<double>(n);
+    // Standard deviation of the mean: 2^-8 * sqrt(p (1 - p) / n), p = 1 / 32.
+    EXPECT_NEAR(1 - mean, 0x1p-13, 5 * 0x1p-8 * std::sqrt(0.031 / static_cast<double>(n))) << label;
+    adamw_update.choose(Device::kCpu, {});
+  }
+}
+
+TEST(AdamW, ASkippedStepWritesNothing) {
+  Runtime runtime;
+  StepState state = third_update();
+  state.skip = 1;
+  const Tensor grad = from_values(runtime, {NAN, INFINITY}, {2}, DType::kF32);
+  Tensor w = from_values(runtime, {1, 2}, {2}, DType::kF32);
+  Tensor m = from_values(runtime, {3, 4}, {2}, DType::kF32);
+  Tensor v = from_values(runtime, {5, 6}, {2}, DType::kF32), none;
+  adamw_update(Device::kCpu, grad, state_tensor(runtime, state), kOptions, w, none, m, v);
+  EXPECT_EQ(to_values(w), (Values{1, 2}));
+  EXPECT_EQ(to_values(m), (Values{3, 4}));
+  EXPECT_EQ(to_values(v), (Values{5, 6}));
+}
+
+TEST(AdamW, AZeroGradientShrinksTheWeightByExactlyItsDecay) {
+  Runtime runtime;
+  const Tensor grad = zeros(runtime, {2}, DType::kF32);
+  Tensor w = from_values(runtime, {1, -2}, {2}, DType::kF32);
+  Tensor m = zeros(runtime, {2}, DType::kF32), v = zeros(runtime, {2}, DType::kF32), none;
+  adamw_update(Device::kCpu, grad, state_tensor(runtime, third_update()), kOptions, w, none, m, v);
+  EXPECT_FLOAT_EQ(static_cast<float>(to_values(w)[0]), 1.0f - 1e-3f);
+  EXPECT_FLOAT_EQ(static_cast<float>(to_values(w)[1]), -2.0f + 2e-3f);
+}
+
+// 20 steps in f32 against the formula in f64.
+TEST(AdamW, TwentyStepsFollowTheF64Formula) {
+  Runtime runtime;
+  const int64_t n = 500;
+  Values w64 = uniform_values("w", n, -1, 1), m64(n, 0.0), v64(n, 0.0);
+  w64 = rounded(w64, DType::kF32);
+  Tensor w = from_values(runtime, w64, {n}, DType::kF32);
+  Tensor m = zeros(runtime, {n}, DType::kF32), v = zeros(runtime, {n}, DType::kF32), none;
+  for (int step = 1; step <= 20; ++step) {
+    StepState state{.updates = step, .lr = 1e-2, .grad_factor = 0.7, .beta2 = 0.95};
+    state.bias1 = 1 - std::pow(0.9, step);
+    state.bias2 = 1 - std::pow(0.95, step);
+    const Values grad = rounded(normal_values(fmt::format("grad.{}", step), n), DType::kF32);
+    const auto next = composed(grad, w64, m64, v64, state, kOptions);
+    w64 = next[0], m64 = next[1], v64 = next[2];
+    const Tensor g = from_values(runtime, grad, {n}, DType::kF32);
+    adamw_update(Device::kCpu, g, state_tensor(runtime, state), kOptions, w, none, m, v);
+  }
+  EXPECT_LE(rel_frobenius(to_values(w), w64), 1e-6);
+  EXPECT_LE(rel_frobenius(to_values(m), m64), 1e-6);
+  EXPECT_LE(rel_frobenius(to_values(v), v64), 1e-6);
+}
+
+}  // namespace
+}  // namespace ink

@@ -17,10 +17,10 @@
 
 namespace ink {
 
-enum class Split : uint8_t { kNone, kOut, kIn };
+enum class LinearSplit : uint8_t { kNone, kOut, kIn };
 
 struct LinearSpec {
-  Split split = Split::kNone;
+  LinearSplit split = LinearSplit::kNone;
   int64_t unit = 1;  // a split falls on multiples of this many rows (kOut) or columns (kIn)
   std::vector<int64_t> parts = {};  // rows of the matrices that are fused here; empty = one
   bool bias = false;

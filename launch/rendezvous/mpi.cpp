@@ -1,5 +1,7 @@
 #include <mpi.h>
 
+#include <cstdlib>
+
 #include "launch/rendezvous/rendezvous.h"
 #include "parallel/comm/mpi_group.h"
 
@@ -25,18 +27,16 @@ Launch join_mpi(GroupOptions options) {
   return launch;
 }
 
-void leave_mpi(Launch& launch, ExitCode code) {
+void leave_mpi(Launch& launch, ExitCode code, bool agreed) {
   int initialized = 0;
   MPI_Initialized(&initialized);
   if (!initialized) return;
-  // After an agreed end every rank finalizes and returns the same code; after a failure the first
-  // one out takes the others with it, because they may be waiting for it.
-  if (code == ExitCode::kDone || code == ExitCode::kStopped) {
-    launch.world.reset();
-    MPI_Finalize();
-  } else {
-    MPI_Abort(MPI_COMM_WORLD, static_cast<int>(code));
-  }
+  // After an agreed end every rank finalizes and returns the same code. After a failure of one rank
+  // that one leaves at once: the launcher ends the others, which may be waiting for it, and returns
+  // this code.
+  if (!agreed) std::_Exit(static_cast<int>(code));
+  launch.world.reset();
+  MPI_Finalize();
 }
 
 }  // namespace ink

@@ -1,6 +1,6 @@
 #include "launch/rendezvous/rendezvous.h"
 
-#include <array>
+#include <algorithm>
 #include <cstdlib>
 #include <string>
 
@@ -39,12 +39,26 @@ Launch join_launch(GroupOptions options) {
   return launch;
 }
 
-void leave_launch(Launch& launch, ExitCode code) {
+void leave_launch(Launch& launch, ExitCode code, bool agreed) {
 #ifdef INKSTONE_MPI
-  if (started_by_launcher()) leave_mpi(launch, code);
-#endif
+  if (started_by_launcher()) leave_mpi(launch, code, agreed);
+#else
   static_cast<void>(code);
+  static_cast<void>(agreed);
+#endif
   launch.world.reset();
+}
+
+Verdict agree(Launch& launch, ExitCode mine) {
+  if (launch.size == 1) return {mine, 0};
+  Runtime runtime;
+  const std::vector<int32_t> code{static_cast<int32_t>(mine)};
+  const Tensor in = to_tensor(runtime, code);
+  const Tensor out(runtime, {launch.size}, DType::kI32);
+  launch.world->all_gather(in, out)->wait();
+  const std::vector<int32_t> codes = to_vector<int32_t>(out);
+  const auto worst = std::max_element(codes.begin(), codes.end());
+  return {static_cast<ExitCode>(*worst), static_cast<int>(worst - codes.begin())};
 }
 
 }  // namespace ink

@@ -20,15 +20,22 @@ struct Launch {
 
 // Error(kConfig) when a launcher started several ranks and this build has no MPI.
 [[nodiscard]] Launch join_launch(GroupOptions options = {});
-// Ends the transport. A clean exit finalizes it; any other code aborts the job with that code, so
-// that peers leave too.
-void leave_launch(Launch& launch, ExitCode code);
+// Ends the transport. agreed: every rank is leaving with this code. Otherwise the process ends here
+// and takes the job with it.
+void leave_launch(Launch& launch, ExitCode code, bool agreed);
+
+// The highest code of any rank, and the lowest rank that has it. Collective.
+struct Verdict {
+  ExitCode code = ExitCode::kDone;
+  int rank = 0;
+};
+[[nodiscard]] Verdict agree(Launch& launch, ExitCode mine);
 
 // True when an MPI launcher's environment is present.
 [[nodiscard]] bool started_by_launcher();
 
 // rendezvous/mpi.cpp, only where the build has MPI.
 [[nodiscard]] Launch join_mpi(GroupOptions options);
-void leave_mpi(Launch& launch, ExitCode code);
+void leave_mpi(Launch& launch, ExitCode code, bool agreed);
 
 }  // namespace ink

@@ -9,10 +9,10 @@ SelfAttention::SelfAttention(Builder& builder, const ModelOptions& o, int64_t la
   if (o.family == Family::kInternLM2) {
     wqkv_ = builder.linear(
         "attention.wqkv", o.hidden_size, q + 2 * kv,
-        {.split = Split::kOut, .unit = (group + 2) * d, .bias = o.qkv_bias, .init_std = init_std});
+        {.split = LinearSplit::kOut, .unit = (group + 2) * d, .bias = o.qkv_bias, .init_std = init_std});
   } else {
     const LinearSpec spec{
-        .split = Split::kOut, .unit = d, .bias = o.qkv_bias, .init_std = init_std};
+        .split = LinearSplit::kOut, .unit = d, .bias = o.qkv_bias, .init_std = init_std};
     wq_ = builder.linear("attention.wq", o.hidden_size, q, spec);
     wk_ = builder.linear("attention.wk", o.hidden_size, kv, spec);
     wv_ = builder.linear("attention.wv", o.hidden_size, kv, spec);
@@ -20,7 +20,7 @@ SelfAttention::SelfAttention(Builder& builder, const ModelOptions& o, int64_t la
   attend_ = builder.attention(
       {.shape = {o.num_attention_heads, o.num_key_value_heads, d}, .layer = layer});
   wo_ = builder.linear("attention.wo", q, o.hidden_size,
-                       {.split = Split::kIn, .unit = d, .bias = o.o_bias, .init_std = out_std});
+                       {.split = LinearSplit::kIn, .unit = d, .bias = o.o_bias, .init_std = out_std});
 }
 
 Tensor SelfAttention::operator()(const Tensor& x_TC, const StepContext& step) const {

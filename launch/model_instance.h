@@ -1,0 +1,52 @@
+// A model with its parameters on one rank: what training, generation, export and inspection share.
+//
+// Built from a run file's `model` section (random start or import) or from a Hugging Face
+// directory. Owns the parameter table and the decoder; the Runtime is the caller's and must outlive
+// it.
+#pragma once
+
+#include <filesystem>
+#include <memory>
+#include <string>
+#include <vector>
+
+#include "configs/schema/run_options.h"
+#include "engine/nn/parameter.h"
+#include "models/common/decoder.h"
+
+namespace ink {
+
+// The architecture and compute type that a `model` section resolves to, from headers alone.
+struct ModelPlan {
+  ModelOptions options;
+  DType compute = DType::kF32;
+  std::filesystem::path weights;     // Hugging Face directory; empty = random start
+  std::string tokenizer;             // path; empty = none named and none beside the weights
+  std::vector<std::string> notices;  // lines for the log
+};
+
+[[nodiscard]] ModelPlan plan_model(const ModelSection& section, const Places& places);
+// dtype: overrides what config.json says.
+[[nodiscard]] ModelPlan plan_hf_model(const std::filesystem::path& directory,
+                                      std::optional<Precision> dtype);
+
+class ModelInstance {
+ public:
+  // Allocates the weights, uninitialised.
+  ModelInstance(Runtime& runtime, const ModelPlan& plan);
+
+  // Fills them: by the family's rule, or from the plan's directory. Returns lines for the log.
+  std::vector<std::string> fill(uint64_t seed);
+
+  [[nodiscard]] const Decoder& decoder() const { return *decoder_; }
+  [[nodiscard]] ParameterTable& parameters() { return table_; }
+  [[nodiscard]] const ModelPlan& plan() const { return plan_; }
+
+ private:
+  Runtime& runtime_;
+  ModelPlan plan_;
+  ParameterTable table_;
+  std::unique_ptr<Decoder> decoder_;
+};
+
+}  // namespace ink

@@ -78,7 +78,7 @@ StepResult TrainStep::run(std::span<const HostBatch> micro_batches, int64_t trai
 }
 
 EvalResult TrainStep::evaluate(int64_t count, const std::function<HostBatch(int64_t)>& read,
-                               int64_t trained, const std::function<void()>& poll) {
+                               int64_t trained, const std::function<bool()>& poll) {
   const Scoped no_grad(runtime_.grad_enabled, false);
   const Scoped no_dropout(runtime_.training, false);
   std::array<double, 2> sums{};
@@ -90,7 +90,7 @@ EvalResult TrainStep::evaluate(int64_t count, const std::function<HostBatch(int6
       sums[0] += sum_of(loss.token_loss_T);
       for (const int32_t correct : to_vector<int32_t>(loss.correct_T)) sums[1] += correct;
     }
-    if (poll) poll();
+    if (poll && poll()) return {.trained = trained, .complete = false};
   }
   sum_over_ranks(sums);
   const double divisor = static_cast<double>(std::max<int64_t>(trained, 1));

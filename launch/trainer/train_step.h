@@ -34,6 +34,7 @@ struct StepResult {
 struct EvalResult {
   double loss = 0, accuracy = 0;  // per trained token
   int64_t trained = 0;
+  bool complete = true;  // false: poll asked to stop
 };
 
 class TrainStep {
@@ -46,9 +47,9 @@ class TrainStep {
   StepResult run(std::span<const HostBatch> micro_batches, int64_t trained, int64_t step,
                  const std::function<void()>& spoil = {});
   // read(i) for i < count gives this rank's micro-batches. Leaves training state and random numbers
-  // alone. poll is called between two of them.
+  // alone. poll is called after each of them, on every rank alike; true ends the evaluation.
   EvalResult evaluate(int64_t count, const std::function<HostBatch(int64_t)>& read, int64_t trained,
-                      const std::function<void()>& poll = {});
+                      const std::function<bool()>& poll = {});
 
   // Sum over the ranks, in place.
   void sum_over_ranks(std::span<double> values);

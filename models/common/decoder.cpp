@@ -50,10 +50,10 @@ Decoder::Decoder(Builder& builder, const ModelOptions& o, const InitStds& stds)
                              .init_std = stds.embedding})) {}
 
 StepContext Decoder::begin(const Batch& batch, int64_t length, uint64_t seed, KvView* cache) const {
-  const DType dtype = embedding_->dtype() == DType::kF64 ? DType::kF64 : DType::kF32;
+  const DType table_dtype = dtype() == DType::kF64 ? DType::kF64 : DType::kF32;
   return {.batch = &batch,
           .rope_table_TD = rope_table(batch.positions_T, options_.head_dim,
-                                      rope_options(options_, length), dtype),
+                                      rope_options(options_, length), table_dtype),
           .seed = seed,
           .cache = cache};
 }
@@ -102,6 +102,13 @@ LmLoss Decoder::loss(const Batch& batch, int64_t length, uint64_t seed,
 Tensor Decoder::logits(const Batch& batch, int64_t length, KvView* cache) const {
   const StepContext step = begin(batch, length, 0, cache);
   return head_logits(run_blocks(embed(step), step));
+}
+
+Tensor Decoder::last_logits(const Batch& batch, int64_t length, KvView* cache) const {
+  const StepContext step = begin(batch, length, 0, cache);
+  const Residual all = run_blocks(embed(step), step);
+  const int64_t last = all.x_TC.rows() - 1;
+  return head_logits({all.x_TC.slice(last, 1), all.delta_TC.slice(last, 1)});
 }
 
 }  // namespace ink

@@ -57,6 +57,11 @@ class Decoder {
                             const LmLossOptions& options) const;
   [[nodiscard]] Tensor logits(const Batch& batch, int64_t length, KvView* cache = nullptr) const;
 
+  // Of the last position alone, [1, V].
+  [[nodiscard]] Tensor last_logits(const Batch& batch, int64_t length,
+                                   KvView* cache = nullptr) const;
+
+  [[nodiscard]] DType dtype() const { return embedding_->dtype(); }
   [[nodiscard]] int64_t block_count() const { return static_cast<int64_t>(blocks_.size()); }
   [[nodiscard]] const ModelOptions& options() const { return options_; }
 

@@ -1,0 +1,255 @@
+#include "launch/trainer/trainer.h"
+
+#include "engine/core/cpu_features.h"
+#include "engine/core/parallel_for.h"
+#include "engine/io/json.h"
+#include "engine/kernels/library_versions.h"
+#include "launch/machine_peak.h"
+#include "launch/trainer/faults.h"
+#include "launch/trainer/signals.h"
+#include "launch/trainer/step_row.h"
+
+namespace ink {
+namespace {
+
+using Clock = std::chrono::steady_clock;
+
+double seconds_since(Clock::time_point start) {
+  return std::chrono::duration<double>(Clock::now() - start).count();
+}
+
+WriterInfo writer_info(const std::string& version, const MeshShape& mesh) {
+  return {.version = version,
+          .instruction_set = instruction_set(),
+          .device = "cpu",
+          .libraries = library_versions(),
+          .threads = thread_count(),
+          .layout = fmt::format("dp{}", mesh.data)};
+}
+
+}  // namespace
+
+std::string name_of(EndReason reason) {
+  switch (reason) {
+    case EndReason::kDone:
+      return "done";
+    case EndReason::kMaxSteps:
+      return "max_steps";
+    case EndReason::kMaxHours:
+      return "max_hours";
+    case EndReason::kSignal:
+      return "signal";
+  }
+  return "";
+}
+
+Trainer::Trainer(Session& session, RunLog* log, TrainerOptions options,
+                 const std::optional<nlohmann::json>& resume)
+    : session_(session), log_(log), options_(std::move(options)) {
+  if (!resume) return;
+  const std::string place = "checkpoint";
+  const JsonReader reader(*resume, place, "trainer");
+  session_.plan().data.check_identity(reader.at("data"), place);
+  sampler_ = SamplerState::from_json(reader.at("sampler"), place);
+  counters_ = {.step = reader.integer("step", 0),
+               .tokens = reader.integer("tokens", 0),
+               .trained = reader.integer("trained_tokens", 0)};
+  saved_step_ = counters_.step;
+}
+
+EndReason Trainer::run() {
+  const SessionPlan& plan = session_.plan();
+  Loader loader(plan.data.train, session_.loader_options(), sampler_);
+  peak_ = cached_peak(plan.model.compute);
+  bool stopped = false;
+  if (counters_.step == 0) {
+    stopped = !evaluate();
+    sample();
+  }
+  EndReason reason = EndReason::kDone;
+  while (!stopped) {
+    if (options_.max_steps && counters_.step >= *options_.max_steps &&
+        counters_.step < plan.total_steps) {
+      reason = EndReason::kMaxSteps;
+      break;
+    }
+    const Clock::time_point start = Clock::now();
+    const std::optional<StepBatch> batch = loader.next();
+    if (!batch) break;
+    one_step(*batch, seconds_since(start));
+    if (plan.run.train.eval_every && counters_.step % *plan.run.train.eval_every == 0 &&
+        counters_.step < plan.total_steps)
+      stopped = !evaluate();
+    if (plan.run.log.samples.every > 0 && counters_.step % plan.run.log.samples.every == 0)
+      sample();
+    stopped = stopped || vote_to_stop();
+    if (counters_.step % plan.run.checkpoint.every == 0 && counters_.step < plan.total_steps &&
+        !stopped)
+      save(false);
+    finish_save(saver_.poll());
+  }
+  if (stopped) reason = wants_to_stop().value_or(EndReason::kSignal);
+  if (reason == EndReason::kDone) {
+    static_cast<void>(evaluate());
+    sample();
+  }
+  save(true);
+  return reason;
+}
+
+void Trainer::one_step(const StepBatch& batch, double data_seconds) {
+  const Clock::time_point start = Clock::now();
+  StepResult result;
+  if (!batch.skipped) {
+    const auto spoil = gradient_fault(session_.plan().run.faults, batch.step,
+                                      session_.world().rank(), session_.model().parameters());
+    result = session_.step().run(batch.micro_batches, batch.trained, batch.step, spoil);
+    counters_.loss = result.empty ? counters_.loss : result.loss;
+  } else {
+    result.state = session_.optimizer().state();
+  }
+  double squared = 0;
+  for (const HostBatch& host : batch.micro_batches) squared += squared_lengths(host);
+  session_.step().sum_over_ranks({&squared, 1});
+  counters_.step = batch.step;
+  counters_.tokens += batch.real_tokens;
+  counters_.trained += batch.trained;
+  sampler_ = batch.state;
+  step_delay(session_.plan().run.faults);
+  report(batch, result, seconds_since(start) + data_seconds, data_seconds, squared);
+  watch_skips(batch, result);
+}
+
+void Trainer::report(const StepBatch& batch, const StepResult& result, double seconds,
+                     double data_seconds, double squared) {
+  if (!peak_ && !batch.skipped)
+    peak_ = measure_peak(session_.runtime(), session_.plan().model.compute);
+  if (log_ == nullptr) return;
+  StepRow row = make_step_row(session_, batch, result,
+                              {.seconds = seconds,
+                               .data_seconds = data_seconds,
+                               .squared_lengths = squared,
+                               .peak = peak_});
+  row.total_tokens = counters_.tokens;
+  row.elapsed = elapsed();
+  log_->step(row);
+}
+
+void Trainer::watch_skips(const StepBatch& batch, const StepResult& result) {
+  if (batch.skipped || result.empty || result.state.skip == 0) return;
+  std::string packs;
+  for (const int64_t id : batch.sample_ids)
+    packs += fmt::format("{}{}", packs.empty() ? "" : " ", id);
+  const std::string text = fmt::format(
+      "step {}: gradient norm is not finite; no update was made; packs {}; last save: {}",
+      batch.step, packs, saved_step_ < 0 ? "none" : fmt::format("step-{}", saved_step_));
+  if (log_ != nullptr) log_->warning("nonfinite", text);
+  if (result.state.skipped_in_a_row >= session_.plan().run.train.max_skipped) {
+    throw Error(
+        ExitCode::kNumerical, fmt::format("step {}", batch.step),
+        fmt::format(
+            "expected a finite gradient norm, got {} non-finite steps in a row (train.max_skipped)",
+            result.state.skipped_in_a_row),
+        saved_step_ < 0 ? "no checkpoint was saved before"
+                        : fmt::format("the last good checkpoint is step-{}", saved_step_));
+  }
+}
+
+bool Trainer::evaluate() {
+  SessionPlan& plan = session_.plan();
+  if (plan.data.eval.empty()) return true;
+  const Clock::time_point start = Clock::now();
+  EvalRow row{.step = counters_.step};
+  for (const EvalPacks& set : plan.data.eval) {
+    const LoaderOptions o = session_.loader_options();
+    const EvalLoader loader(set.packs, {.dp_rank = o.dp_rank,
+                                        .dp_size = o.dp_size,
+                                        .micro_batch_size = o.micro_batch_size,
+                                        .max_packs = plan.run.train.eval_batches.value_or(0) *
+                                                     plan.batches.global_batch_size,
+                                        .reset_positions = o.reset_positions});
+    const EvalResult result = session_.step().evaluate(
+        loader.size(), [&](int64_t i) { return loader.read(i); }, loader.trained(),
+        [&] { return vote_to_stop(); });
+    if (!result.complete) return false;
+    row.sets.push_back({.name = set.name,
+                        .loss = result.loss,
+                        .accuracy = result.accuracy,
+                        .tokens = result.trained});
+  }
+  row.seconds = seconds_since(start);
+  if (log_ != nullptr) log_->eval(row);
+  return true;
+}
+
+void Trainer::sample() {
+  if (log_ == nullptr || !options_.sample) return;
+  for (const SampleRow& row : options_.sample(counters_.step)) log_->sample(row);
+}
+
+void Trainer::save(bool last) {
+  if (saved_step_ == counters_.step && !last) return;
+  finish_save(saver_.wait());
+  if (saved_step_ == counters_.step) return;
+  const SessionPlan& plan = session_.plan();
+  const HfExport hf = plan.run.checkpoint.hf;
+  if (session_.world().rank() == 0) {
+    const std::vector<StateTensor> tensors =
+        state_tensors(session_.model().parameters(), session_.optimizer());
+    SaveOptions options{.directory = plan.run.checkpoint.dir,
+                        .run_id = options_.run_id,
+                        .writer = writer_info(options_.version, plan.mesh),
+                        .keep = plan.run.checkpoint.keep};
+    if (hf == HfExport::kAlways || (last && hf == HfExport::kLast))
+      options.write_hf = options_.write_hf;
+    Snapshot snapshot = take_snapshot(counters_.step, state_json(), tensors);
+    if (plan.run.checkpoint.async && !last) {
+      saver_.start(std::move(snapshot), std::move(options));
+    } else {
+      finish_save(save_checkpoint(snapshot, options));
+    }
+  }
+  saved_step_ = counters_.step;
+  if (last) session_.world().barrier();
+}
+
+void Trainer::finish_save(std::optional<SaveReport> report) {
+  if (!report || log_ == nullptr) return;
+  log_->checkpoint({.step = report->step,
+                    .path = report->path.string(),
+                    .bytes = report->bytes,
+                    .seconds = report->seconds});
+}
+
+nlohmann::json Trainer::state_json() const {
+  const SessionPlan& plan = session_.plan();
+  return {
+      {"step", counters_.step},
+      {"tokens", counters_.tokens},
+      {"trained_tokens", counters_.trained},
+      {"total_steps", plan.total_steps},
+      {"optimizer", to_json(session_.optimizer().state())},
+      {"sampler", sampler_ ? sampler_->to_json()
+                           : SamplerState{.seed = static_cast<uint64_t>(plan.run.train.seed),
+                                          .drawn = std::vector<int64_t>(plan.data.train.size(), 0)}
+                                 .to_json()},
+      {"data", plan.data.identity()},
+      {"config", dump_run(plan.run)}};
+}
+
+bool Trainer::vote_to_stop() {
+  double votes = wants_to_stop() ? 1.0 : 0.0;
+  session_.step().sum_over_ranks({&votes, 1});
+  return votes > 0;
+}
+
+std::optional<EndReason> Trainer::wants_to_stop() const {
+  if (stop_signal() != 0) return EndReason::kSignal;
+  const auto& limit = session_.plan().run.train.max_hours;
+  if (limit && elapsed() > *limit * 3600.0) return EndReason::kMaxHours;
+  return std::nullopt;
+}
+
+double Trainer::elapsed() const { return seconds_since(start_); }
+
+}  // namespace ink

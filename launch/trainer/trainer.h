@@ -1,0 +1,74 @@
+// The training loop: batches in, steps made, rows told, checkpoints saved, until the run ends or is
+// asked to end.
+//
+// Every rank runs it; rank 0 alone has a RunLog and writes checkpoints. Whether to stop is voted at
+// every step boundary, so all ranks save the same step.
+#pragma once
+
+#include <chrono>
+#include <functional>
+#include <optional>
+#include <string>
+
+#include "data/loader/eval_loader.h"
+#include "launch/report/run_log.h"
+#include "launch/trainer/session.h"
+#include "optim/checkpoint/save.h"
+
+namespace ink {
+
+struct TrainerOptions {
+  std::optional<int64_t> max_steps;  // stop after this step; T stays what it is
+  std::string run_id, version;
+  // The Hugging Face form of a snapshot's weights; none: checkpoints hold no hf/.
+  WriteHf write_hf;
+  // Continues the prompts of log.samples with the live weights. Rank 0 only.
+  std::function<std::vector<SampleRow>(int64_t step)> sample;
+};
+
+enum class EndReason { kDone, kMaxSteps, kMaxHours, kSignal };
+[[nodiscard]] std::string name_of(EndReason reason);
+
+class Trainer {
+ public:
+  // log: rank 0's, else nullptr. resume: the trainer section of a checkpoint.
+  Trainer(Session& session, RunLog* log, TrainerOptions options,
+          const std::optional<nlohmann::json>& resume);
+
+  // Error 5 after train.max_skipped non-finite steps in a row.
+  EndReason run();
+
+  [[nodiscard]] int64_t step() const { return counters_.step; }
+  [[nodiscard]] double last_loss() const { return counters_.loss; }
+
+ private:
+  struct Counters {
+    int64_t step = 0, tokens = 0, trained = 0;
+    double loss = 0;
+  };
+  void one_step(const StepBatch& batch, double data_seconds);
+  void report(const StepBatch& batch, const StepResult& result, double seconds, double data_seconds,
+              double squared_lengths);
+  void watch_skips(const StepBatch& batch, const StepResult& result);
+  bool evaluate();
+  void sample();
+  void save(bool last);
+  void finish_save(std::optional<SaveReport> report);
+  [[nodiscard]] nlohmann::json state_json() const;
+  // Does any rank want to stop? Collective.
+  [[nodiscard]] bool vote_to_stop();
+  [[nodiscard]] std::optional<EndReason> wants_to_stop() const;
+  [[nodiscard]] double elapsed() const;
+
+  Session& session_;
+  RunLog* log_;
+  TrainerOptions options_;
+  std::optional<SamplerState> sampler_;  // after the last step
+  Counters counters_;
+  BackgroundSaver saver_;
+  int64_t saved_step_ = -1;
+  std::optional<double> peak_;
+  std::chrono::steady_clock::time_point start_ = std::chrono::steady_clock::now();
+};
+
+}  // namespace ink

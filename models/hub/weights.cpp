@@ -1,7 +1,7 @@
 #include "models/hub/weights.h"
 
 #include <algorithm>
-#include <cmath>
+#include <bit>
 #include <cstring>
 #include <type_traits>
 
@@ -21,6 +21,29 @@ To converted(From value) {
     return static_cast<To>(static_cast<float>(value));
   }
 }
+
+template <class T>
+struct BitsOf;
+template <>
+struct BitsOf<double> {
+  using type = uint64_t;
+  static constexpr type kInfinity = 0x7ff0'0000'0000'0000;
+};
+template <>
+struct BitsOf<float> {
+  using type = uint32_t;
+  static constexpr type kInfinity = 0x7f80'0000;
+};
+template <>
+struct BitsOf<bf16> {
+  using type = uint16_t;
+  static constexpr type kInfinity = 0x7f80;
+};
+template <>
+struct BitsOf<f16> {
+  using type = uint16_t;
+  static constexpr type kInfinity = 0x7c00;
+};
 
 }  // namespace
 
@@ -54,21 +77,22 @@ void ValueStats::merge(const ValueStats& other) {
   max_abs = std::max(max_abs, other.max_abs);
 }
 
+// Magnitudes of IEEE formats are ordered like their bits without the sign, so integers, which the
+// compiler vectorises, do the comparing; from `infinity` on nothing is finite.
 ValueStats value_stats(const void* values, DType dtype, int64_t count) {
   ValueStats stats;
   visit_float(dtype, [&]<class T>() {
-    using Wide = compute_t<T>;
-    const T* value = static_cast<const T*>(values);
-    Wide max_abs = 0;
+    using Bits = typename BitsOf<T>::type;
+    constexpr Bits kMagnitude = static_cast<Bits>(~Bits{0}) >> 1;
+    const Bits* bits = static_cast<const Bits*>(values);
+    Bits largest = 0;
     for (int64_t i = 0; i < count; ++i) {
-      const Wide magnitude = std::abs(static_cast<Wide>(value[i]));
-      if (std::isfinite(magnitude)) {
-        max_abs = std::max(max_abs, magnitude);
-      } else {
-        ++stats.nonfinite;
-      }
+      const Bits magnitude = bits[i] & kMagnitude;
+      const bool finite = magnitude < BitsOf<T>::kInfinity;
+      stats.nonfinite += !finite;
+      largest = std::max(largest, finite ? magnitude : Bits{0});
     }
-    stats.max_abs = static_cast<double>(max_abs);
+    stats.max_abs = converted<double>(std::bit_cast<T>(largest));
   });
   return stats;
 }

@@ -1,7 +1,16 @@
 #include "engine/io/safe_path.h"
 
 #include <gtest/gtest.h>
+#include <linux/filter.h>
+#include <linux/seccomp.h>
+#include <sys/prctl.h>
 #include <sys/stat.h>
+#include <sys/syscall.h>
+#include <sys/wait.h>
+#include <unistd.h>
+
+#include <array>
+#include <cstddef>
 
 #include "tests/io/temporary_folder.h"
 
@@ -75,6 +84,45 @@ TEST(SafeDirectory, FollowsHubCacheLinksOnly) {
   fs::create_directories(elsewhere);
   fs::create_symlink("../../blobs/" + sha256, elsewhere / "weights");
   expect_error(kBad, {"weights", "link"}, [&] { (void)SafeDirectory(elsewhere).open("weights"); });
+}
+
+// From here on the process is told that the kernel has no openat2.
+bool forget_openat2() {
+  std::array<sock_filter, 4> code{{
+      BPF_STMT(BPF_LD | BPF_W | BPF_ABS, offsetof(seccomp_data, nr)),
+      BPF_JUMP(BPF_JMP | BPF_JEQ | BPF_K, SYS_openat2, 0, 1),
+      BPF_STMT(BPF_RET | BPF_K, SECCOMP_RET_ERRNO | ENOSYS),
+      BPF_STMT(BPF_RET | BPF_K, SECCOMP_RET_ALLOW),
+  }};
+  const sock_fprog program{.len = code.size(), .filter = code.data()};
+  return prctl(PR_SET_NO_NEW_PRIVS, 1, 0, 0, 0) == 0 &&
+         prctl(PR_SET_SECCOMP, SECCOMP_MODE_FILTER, &program) == 0;
+}
+
+TEST(SafeDirectory, KeepsItsPromiseOnKernelsWithoutOpenat2) {
+  const TemporaryFolder folder;
+  folder.write("secret", "text");
+  folder.write("model/a", "text");
+  fs::create_symlink("a", folder.path() / "model" / "b");
+  fs::create_symlink("../secret", folder.path() / "model" / "up");
+  const SafeDirectory directory(folder / "model");
+  const pid_t child = fork();
+  ASSERT_GE(child, 0);
+  if (child == 0) {
+    if (!forget_openat2()) _exit(1);
+    try {
+      if (read_text(directory.open("a"), 9) != "text") _exit(2);
+      if (read_text(directory.open("b"), 9) != "text") _exit(3);
+      (void)directory.open("up");
+    } catch (const Error& error) {
+      _exit(error.code() == kBad && error.place().ends_with("model/up") ? 0 : 4);
+    }
+    _exit(5);
+  }
+  int status = 0;
+  ASSERT_EQ(waitpid(child, &status, 0), child);
+  EXPECT_TRUE(WIFEXITED(status));
+  EXPECT_EQ(WEXITSTATUS(status), 0);
 }
 
 TEST(SafeDirectory, MustBeADirectory) {

@@ -22,19 +22,22 @@ const std::vector<Rule>& rules() {
   static const std::vector<std::string_view> engine_ops = {"engine/ops/", "engine/autograd/",
                                                            "engine/tensor/", "engine/core/",
                                                            "engine/kernels/kernel.h"};
+  static const std::vector<std::string_view> kernels = {
+      "engine/ops/",  "engine/autograd/",        "engine/tensor/",
+      "engine/core/", "engine/kernels/kernel.h", "engine/kernels/library_versions.h"};
   static const std::vector<Rule> table = {
       {"engine/core/", {}},
       {"engine/tensor/", {"engine/core/"}},
       {"engine/autograd/", {"engine/kernels/kernel.h", "engine/tensor/", "engine/core/"}},
       {"engine/io/", {"engine/tensor/", "engine/core/"}},
       {"engine/quant/", {"engine/tensor/", "engine/core/"}},
-      {"engine/kernels/kernel.", {"engine/tensor/", "engine/core/"}},
+      {"engine/kernels/", {"engine/tensor/", "engine/core/"}},
       {"engine/ops/", engine_ops},
       {"engine/nn/",
        {"engine/ops/", "engine/quant/", "engine/autograd/", "engine/tensor/", "engine/core/",
         "engine/kernels/kernel.h"}},
-      {"engine/kernels/cpu/", engine_ops},
-      {"engine/kernels/cuda/", engine_ops},
+      {"engine/kernels/cpu/", kernels},
+      {"engine/kernels/cuda/", kernels},
       {"configs/", {"engine/core/"}},
       {"data/", {"engine/", "configs/"}},
       {"models/", {"engine/", "configs/"}},
@@ -67,7 +70,7 @@ bool is_ours(const std::string& include) {
 bool may_include(const std::string& file, const std::string& include) {
   const Rule* rule = rule_of(file);
   if (!rule) return false;
-  if (include.starts_with(rule->part)) return true;
+  if (rule_of(include) == rule) return true;
   return std::any_of(rule->may.begin(), rule->may.end(),
                      [&](std::string_view prefix) { return include.starts_with(prefix); });
 }
@@ -143,6 +146,7 @@ TEST(IncludeRule, TheRuleItselfRefuses) {
   EXPECT_FALSE(may_include("optim/checkpoint/save.cpp", "models/hub/export.h"));
   EXPECT_FALSE(may_include("data/loader/loader.cpp", "launch/trainer/trainer.h"));
   EXPECT_TRUE(may_include("optim/checkpoint/save.cpp", "parallel/comm/process_group.h"));
+  EXPECT_FALSE(may_include("engine/kernels/kernel.cpp", "engine/kernels/cpu/gemm.h"));
   EXPECT_TRUE(may_include("engine/nn/linear.cpp", "engine/ops/linear.h"));
 }
 

@@ -61,17 +61,6 @@ apt_fetch() {
   rm -rf "$folder"
 }
 
-# One JSON row per saying; the package's colours (ANSI escapes) are dropped.
-fortunes_to_jsonl() {
-  cat .cache/text/fortunes-zh/usr/share/games/fortunes/{chinese,song100,tang300} |
-    LC_ALL=C sed -e 's/\x1b\[[0-9;]*[A-Za-z]//g' -e 's/[\x00-\x08\x0b-\x1f]//g' -e 's/\\/\\\\/g' -e 's/"/\\"/g' -e 's/\t/\\t/g' |
-    awk '
-      function flush() { if (text != "") printf "{\"text\": \"%s\"}\n", text; text = "" }
-      /^%$/ { flush(); next }
-      { text = text == "" ? $0 : text "\\n" $0 }
-      END { flush() }'
-}
-
 stage "Packages"
 launch/scripts/setup.sh
 
@@ -85,10 +74,7 @@ for package in "${packages[@]}"; do
   apt_fetch "$package"
   case $package in
     dict-gcide) texts+=(.cache/text/dict-gcide/usr/share/dictd/gcide.index) ;;
-    fortunes-zh)
-      [[ -s .cache/text/fortunes-zh.jsonl ]] || fortunes_to_jsonl >.cache/text/fortunes-zh.jsonl
-      texts+=(.cache/text/fortunes-zh.jsonl)
-      ;;
+    fortunes-zh) texts+=(.cache/text/fortunes-zh/usr/share/games/fortunes/{chinese,song100,tang300}) ;;
   esac
 done
 du -hL --apparent-size "${texts[@]}" | sed 's/^/      /'

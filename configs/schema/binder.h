@@ -1,4 +1,4 @@
-// Node -> struct: fills any options struct from a parsed map by visiting its field list.
+// ConfigNode -> struct: fills any options struct from a parsed map by visiting its field list.
 //
 // bind(node, options, keys, places) checks the keys of every map first (an unknown one names the
 // nearest), then converts each value under its rule. Keys that are absent keep the member's
@@ -57,7 +57,8 @@ struct Context {
 };
 
 template <class T>
-void read(const Node& node, T& out, const Rule& rule, const std::string& key, Context& context);
+void read(const ConfigNode& node, T& out, const Rule& rule, const std::string& key,
+          Context& context);
 
 // Built names joined by `|`: `fp32|bf16`.
 template <HasChoices E>
@@ -71,9 +72,9 @@ std::string choice_list() {
 }
 
 template <HasChoices E>
-E read_choice(const Node& node, const std::string& key) {
+E read_choice(const ConfigNode& node, const std::string& key) {
   const std::string expected = "one of " + choice_list<E>();
-  if (node.kind != Node::Kind::kScalar) refuse_value(node, key, expected);
+  if (node.kind != ConfigNode::Kind::kScalar) refuse_value(node, key, expected);
   for (const Choice<E>& choice : Choices<E>::kBuilt)
     if (choice.name == node.text) return choice.value;
   if constexpr (has_planned<E>) {
@@ -94,20 +95,20 @@ struct NameCollector {
 
 // Second pass: the values.
 struct FieldReader {
-  const Node& map;
+  const ConfigNode& map;
   const std::string& path;
   Context& context;
 
   template <class T>
   void field(std::string_view name, T& member, std::string_view, const Rule& rule = {}) {
-    if (const Node* value = map.find(std::string(name)))
+    if (const ConfigNode* value = map.find(std::string(name)))
       read(*value, member, rule, join_key(path, std::string(name)), context);
   }
 };
 
 template <HasFields T>
-void read_fields(const Node& node, T& out, const std::string& path, Context& context) {
-  if (node.kind != Node::Kind::kMap)
+void read_fields(const ConfigNode& node, T& out, const std::string& path, Context& context) {
+  if (node.kind != ConfigNode::Kind::kMap)
     refuse_value(node, path.empty() ? "the file" : path, "a map of keys");
   NameCollector collector;
   out.fields(collector);
@@ -124,13 +125,13 @@ void read_fields(const Node& node, T& out, const std::string& path, Context& con
 
 template <class T>
 struct Reader {
-  static void read(const Node& node, T& out, const Rule&, const std::string& key,
+  static void read(const ConfigNode& node, T& out, const Rule&, const std::string& key,
                    Context& context) {
     if constexpr (HasChoices<T>) {
       out = read_choice<T>(node, key);
     } else if constexpr (HasListForm<T>) {
       using List = std::remove_reference_t<decltype(out.list_form())>;
-      if (node.kind == Node::Kind::kList) {
+      if (node.kind == ConfigNode::Kind::kList) {
         Reader<List>::read(node, out.list_form(), {}, key, context);
       } else {
         read_fields(node, out, key, context);
@@ -143,14 +144,15 @@ struct Reader {
 
 template <>
 struct Reader<bool> {
-  static void read(const Node& node, bool& out, const Rule&, const std::string& key, Context&) {
+  static void read(const ConfigNode& node, bool& out, const Rule&, const std::string& key,
+                   Context&) {
     out = to_bool(node, key);
   }
 };
 
 template <>
 struct Reader<int64_t> {
-  static void read(const Node& node, int64_t& out, const Rule& rule, const std::string& key,
+  static void read(const ConfigNode& node, int64_t& out, const Rule& rule, const std::string& key,
                    Context&) {
     out = to_integer(node, rule, key);
   }
@@ -158,7 +160,7 @@ struct Reader<int64_t> {
 
 template <>
 struct Reader<double> {
-  static void read(const Node& node, double& out, const Rule& rule, const std::string& key,
+  static void read(const ConfigNode& node, double& out, const Rule& rule, const std::string& key,
                    Context&) {
     out = to_number(node, rule, key);
   }
@@ -166,7 +168,7 @@ struct Reader<double> {
 
 template <>
 struct Reader<Bytes> {
-  static void read(const Node& node, Bytes& out, const Rule& rule, const std::string& key,
+  static void read(const ConfigNode& node, Bytes& out, const Rule& rule, const std::string& key,
                    Context&) {
     out = to_bytes(node, rule, key);
   }
@@ -174,7 +176,7 @@ struct Reader<Bytes> {
 
 template <>
 struct Reader<StepRange> {
-  static void read(const Node& node, StepRange& out, const Rule&, const std::string& key,
+  static void read(const ConfigNode& node, StepRange& out, const Rule&, const std::string& key,
                    Context&) {
     out = to_step_range(node, key);
   }
@@ -182,7 +184,7 @@ struct Reader<StepRange> {
 
 template <>
 struct Reader<std::string> {
-  static void read(const Node& node, std::string& out, const Rule&, const std::string& key,
+  static void read(const ConfigNode& node, std::string& out, const Rule&, const std::string& key,
                    Context&) {
     out = to_text(node, key);
   }
@@ -191,20 +193,21 @@ struct Reader<std::string> {
 // An explicit `key: null` unsets a value that a base gave.
 template <class T>
 struct Reader<std::optional<T>> {
-  static void read(const Node& node, std::optional<T>& out, const Rule& rule,
+  static void read(const ConfigNode& node, std::optional<T>& out, const Rule& rule,
                    const std::string& key, Context& context) {
     out.reset();
-    if (node.kind != Node::Kind::kNull) Reader<T>::read(node, out.emplace(), rule, key, context);
+    if (node.kind != ConfigNode::Kind::kNull)
+      Reader<T>::read(node, out.emplace(), rule, key, context);
   }
 };
 
 template <class T>
 struct Reader<std::vector<T>> {
-  static void read(const Node& node, std::vector<T>& out, const Rule& rule, const std::string& key,
-                   Context& context) {
-    if (node.kind != Node::Kind::kList) refuse_value(node, key, "a list");
+  static void read(const ConfigNode& node, std::vector<T>& out, const Rule& rule,
+                   const std::string& key, Context& context) {
+    if (node.kind != ConfigNode::Kind::kList) refuse_value(node, key, "a list");
     out.clear();
-    for (const Node& item : node.items) {
+    for (const ConfigNode& item : node.items) {
       const std::string item_key = join_key(key, std::to_string(out.size()));
       context.places.set(item_key, item.place);
       Reader<T>::read(item, out.emplace_back(), rule, item_key, context);
@@ -214,9 +217,9 @@ struct Reader<std::vector<T>> {
 
 template <class T, size_t kSize>
 struct Reader<std::array<T, kSize>> {
-  static void read(const Node& node, std::array<T, kSize>& out, const Rule& rule,
+  static void read(const ConfigNode& node, std::array<T, kSize>& out, const Rule& rule,
                    const std::string& key, Context& context) {
-    if (node.kind != Node::Kind::kList || node.items.size() != kSize)
+    if (node.kind != ConfigNode::Kind::kList || node.items.size() != kSize)
       refuse_value(node, key, "a list of " + std::to_string(kSize));
     for (size_t i = 0; i < kSize; ++i)
       Reader<T>::read(node.items[i], out[i], rule, join_key(key, std::to_string(i)), context);
@@ -225,9 +228,9 @@ struct Reader<std::array<T, kSize>> {
 
 template <>
 struct Reader<std::map<std::string, std::string>> {
-  static void read(const Node& node, std::map<std::string, std::string>& out, const Rule&,
+  static void read(const ConfigNode& node, std::map<std::string, std::string>& out, const Rule&,
                    const std::string& key, Context& context) {
-    if (node.kind != Node::Kind::kMap) refuse_value(node, key, "a map of text");
+    if (node.kind != ConfigNode::Kind::kMap) refuse_value(node, key, "a map of text");
     out.clear();
     for (const NodeEntry& entry : node.entries) {
       const std::string entry_key = join_key(key, entry.key);
@@ -238,14 +241,15 @@ struct Reader<std::map<std::string, std::string>> {
 };
 
 template <class T>
-void read(const Node& node, T& out, const Rule& rule, const std::string& key, Context& context) {
+void read(const ConfigNode& node, T& out, const Rule& rule, const std::string& key,
+          Context& context) {
   Reader<T>::read(node, out, rule, key, context);
 }
 
 }  // namespace binding
 
 template <HasFields T>
-void bind(const Node& node, T& out, const KeyTable& keys, Places& places) {
+void bind(const ConfigNode& node, T& out, const KeyTable& keys, Places& places) {
   binding::Context context{keys, places};
   binding::read_fields(node, out, {}, context);
 }

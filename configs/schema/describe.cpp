@@ -87,10 +87,10 @@ class Describer {
   void field(std::string_view name, const T& member, std::string_view help, const Rule& rule = {}) {
     using Inner = typename Unwrap<T>::Type;
     const std::string key = join_key(path_, std::string(name));
-    const Node value = to_node(member);
+    const ConfigNode value = to_node(member);
     const bool shows_default = !HasFields<T>;
     std::string fallback = shows_default ? emit_flow(value) : "";
-    if (shows_default && (value.kind == Node::Kind::kNull || fallback == "\"\""))
+    if (shows_default && (value.kind == ConfigNode::Kind::kNull || fallback == "\"\""))
       fallback = "unset";
     rows_.push_back({key, TypeName<T>::get(), fallback, range_of(rule), std::string(help), depth_});
     if constexpr (HasFields<Inner>) {

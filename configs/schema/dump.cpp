@@ -9,9 +9,9 @@
 namespace ink {
 namespace {
 
-Node plain(std::string text) {
-  Node node;
-  node.kind = Node::Kind::kScalar;
+ConfigNode plain(std::string text) {
+  ConfigNode node;
+  node.kind = ConfigNode::Kind::kScalar;
   node.text = std::move(text);
   return node;
 }
@@ -33,39 +33,40 @@ bool is_plain_word(const std::string& text) {
   return safe && std::ranges::find(kWords, lower) == std::end(kWords);
 }
 
-void write_text(YAML::Emitter& out, const std::string& text, Node::Style style) {
-  if (style == Node::Style::kQuoted) out << YAML::DoubleQuoted;
+void write_text(YAML::Emitter& out, const std::string& text, ConfigNode::Style style) {
+  if (style == ConfigNode::Style::kQuoted) out << YAML::DoubleQuoted;
   out << text;
 }
 
-bool fits_a_line(const Node& node) {
-  if (node.kind == Node::Kind::kMap) return node.entries.empty();
-  return std::ranges::all_of(node.items, [](const Node& item) {
-    return item.kind != Node::Kind::kMap && fits_a_line(item);
+bool fits_a_line(const ConfigNode& node) {
+  if (node.kind == ConfigNode::Kind::kMap) return node.entries.empty();
+  return std::ranges::all_of(node.items, [](const ConfigNode& item) {
+    return item.kind != ConfigNode::Kind::kMap && fits_a_line(item);
   });
 }
 
-void write(YAML::Emitter& out, const Node& node, bool flow) {
+void write(YAML::Emitter& out, const ConfigNode& node, bool flow) {
   switch (node.kind) {
-    case Node::Kind::kNull:
+    case ConfigNode::Kind::kNull:
       out << YAML::Null;
       return;
-    case Node::Kind::kScalar:
+    case ConfigNode::Kind::kScalar:
       write_text(out, node.text, node.style);
       return;
-    case Node::Kind::kList:
+    case ConfigNode::Kind::kList:
       if (flow || fits_a_line(node)) out << YAML::Flow;
       out << YAML::BeginSeq;
-      for (const Node& item : node.items) write(out, item, flow || fits_a_line(node));
+      for (const ConfigNode& item : node.items) write(out, item, flow || fits_a_line(node));
       out << YAML::EndSeq;
       return;
-    case Node::Kind::kMap:
+    case ConfigNode::Kind::kMap:
       if (flow || node.entries.empty()) out << YAML::Flow;
       out << YAML::BeginMap;
       for (const NodeEntry& entry : node.entries) {
         out << YAML::Key;
-        write_text(out, entry.key,
-                   is_plain_word(entry.key) ? Node::Style::kPlain : Node::Style::kQuoted);
+        write_text(
+            out, entry.key,
+            is_plain_word(entry.key) ? ConfigNode::Style::kPlain : ConfigNode::Style::kQuoted);
         out << YAML::Value;
         write(out, entry.value, flow);
       }
@@ -76,32 +77,32 @@ void write(YAML::Emitter& out, const Node& node, bool flow) {
 
 }  // namespace
 
-Node scalar_node(bool value) { return plain(value ? "true" : "false"); }
-Node scalar_node(int64_t value) { return plain(fmt::to_string(value)); }
-Node scalar_node(double value) { return plain(fmt::format("{}", value)); }
-Node scalar_node(const Bytes& value) { return plain(fmt::to_string(value.value)); }
+ConfigNode scalar_node(bool value) { return plain(value ? "true" : "false"); }
+ConfigNode scalar_node(int64_t value) { return plain(fmt::to_string(value)); }
+ConfigNode scalar_node(double value) { return plain(fmt::format("{}", value)); }
+ConfigNode scalar_node(const Bytes& value) { return plain(fmt::to_string(value.value)); }
 
-Node scalar_node(const std::string& value) {
-  Node node = plain(value);
-  if (!is_plain_word(value)) node.style = Node::Style::kQuoted;
+ConfigNode scalar_node(const std::string& value) {
+  ConfigNode node = plain(value);
+  if (!is_plain_word(value)) node.style = ConfigNode::Style::kQuoted;
   return node;
 }
 
-Node scalar_node(const StepRange& value) {
+ConfigNode scalar_node(const StepRange& value) {
   if (value.first == value.last) return scalar_node(value.first);
-  Node node;
-  node.kind = Node::Kind::kList;
+  ConfigNode node;
+  node.kind = ConfigNode::Kind::kList;
   node.items = {scalar_node(value.first), scalar_node(value.last)};
   return node;
 }
 
-std::string emit_yaml(const Node& root) {
+std::string emit_yaml(const ConfigNode& root) {
   YAML::Emitter out;
   write(out, root, false);
   return std::string(out.c_str()) + "\n";
 }
 
-std::string emit_flow(const Node& node) {
+std::string emit_flow(const ConfigNode& node) {
   YAML::Emitter out;
   write(out, node, true);
   return out.c_str();

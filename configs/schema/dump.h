@@ -1,4 +1,4 @@
-// Struct -> Node -> YAML: the inverse of binder.h, from the same field lists.
+// Struct -> ConfigNode -> YAML: the inverse of binder.h, from the same field lists.
 //
 // to_node() writes every key except unset ones; emit_yaml() prints it so that reading it again
 // gives equal options, numbers included (shortest form that reads back to the same double).
@@ -16,45 +16,45 @@
 
 namespace ink {
 
-Node scalar_node(bool value);
-Node scalar_node(int64_t value);
-Node scalar_node(double value);
-Node scalar_node(const Bytes& value);
-Node scalar_node(const std::string& value);
-Node scalar_node(const StepRange& value);  // a list where first < last
+ConfigNode scalar_node(bool value);
+ConfigNode scalar_node(int64_t value);
+ConfigNode scalar_node(double value);
+ConfigNode scalar_node(const Bytes& value);
+ConfigNode scalar_node(const std::string& value);
+ConfigNode scalar_node(const StepRange& value);  // a list where first < last
 
 // Block style, lists of scalars in one line; ends with a newline.
-std::string emit_yaml(const Node& root);
+std::string emit_yaml(const ConfigNode& root);
 // One line: `{every: 0, prompts: []}`.
-std::string emit_flow(const Node& node);
+std::string emit_flow(const ConfigNode& node);
 
 template <class T>
-Node to_node(const T& value);
+ConfigNode to_node(const T& value);
 
 namespace dumping {
 
 struct FieldWriter {
-  Node& map;
+  ConfigNode& map;
 
   template <class T>
   void field(std::string_view name, const T& member, std::string_view, const Rule& = {}) {
-    Node value = to_node(member);
-    if (value.kind != Node::Kind::kNull)
+    ConfigNode value = to_node(member);
+    if (value.kind != ConfigNode::Kind::kNull)
       map.entries.push_back({std::string(name), {}, std::move(value)});
   }
 };
 
 template <class List>
-Node list_node(const List& list) {
-  Node node;
-  node.kind = Node::Kind::kList;
+ConfigNode list_node(const List& list) {
+  ConfigNode node;
+  node.kind = ConfigNode::Kind::kList;
   for (const auto& item : list) node.items.push_back(to_node(item));
   return node;
 }
 
 template <class T>
 struct Writer {
-  static Node write(const T& value) {
+  static ConfigNode write(const T& value) {
     if constexpr (HasChoices<T>) {
       for (const Choice<T>& choice : Choices<T>::kBuilt)
         if (choice.value == value) return scalar_node(std::string(choice.name));
@@ -64,8 +64,8 @@ struct Writer {
       if constexpr (HasListForm<T>) {
         if (!copy.list_form().empty()) return list_node(copy.list_form());
       }
-      Node node;
-      node.kind = Node::Kind::kMap;
+      ConfigNode node;
+      node.kind = ConfigNode::Kind::kMap;
       FieldWriter writer{node};
       copy.fields(writer);
       return node;
@@ -77,24 +77,26 @@ struct Writer {
 
 template <class T>
 struct Writer<std::optional<T>> {
-  static Node write(const std::optional<T>& value) { return value ? to_node(*value) : Node{}; }
+  static ConfigNode write(const std::optional<T>& value) {
+    return value ? to_node(*value) : ConfigNode{};
+  }
 };
 
 template <class T>
 struct Writer<std::vector<T>> {
-  static Node write(const std::vector<T>& value) { return list_node(value); }
+  static ConfigNode write(const std::vector<T>& value) { return list_node(value); }
 };
 
 template <class T, size_t kSize>
 struct Writer<std::array<T, kSize>> {
-  static Node write(const std::array<T, kSize>& value) { return list_node(value); }
+  static ConfigNode write(const std::array<T, kSize>& value) { return list_node(value); }
 };
 
 template <>
 struct Writer<std::map<std::string, std::string>> {
-  static Node write(const std::map<std::string, std::string>& value) {
-    Node node;
-    node.kind = Node::Kind::kMap;
+  static ConfigNode write(const std::map<std::string, std::string>& value) {
+    ConfigNode node;
+    node.kind = ConfigNode::Kind::kMap;
     for (const auto& [key, text] : value) node.entries.push_back({key, {}, scalar_node(text)});
     return node;
   }
@@ -103,7 +105,7 @@ struct Writer<std::map<std::string, std::string>> {
 }  // namespace dumping
 
 template <class T>
-Node to_node(const T& value) {
+ConfigNode to_node(const T& value) {
   return dumping::Writer<T>::write(value);
 }
 

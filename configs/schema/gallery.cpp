@@ -121,7 +121,7 @@ fs::path copy_from_gallery(const fs::path& gallery, const std::string& name,
 }
 
 std::string check_config(const std::string& path, std::span<const std::string> overrides) {
-  const Node merged = read_merged(path, overrides);
+  const ConfigNode merged = read_merged(path, overrides);
   if (merged.find("data") != nullptr || merged.find("train") != nullptr)
     return dump_run(load_run(path, overrides).options);
   const LoadedRun base = read_run(merged);

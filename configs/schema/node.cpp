@@ -6,16 +6,16 @@
 
 namespace ink {
 
-const Node* Node::find(const std::string& key) const {
+const ConfigNode* ConfigNode::find(const std::string& key) const {
   auto found = std::ranges::find(entries, key, &NodeEntry::key);
   return found == entries.end() ? nullptr : &found->value;
 }
 
-Node* Node::find(const std::string& key) {
-  return const_cast<Node*>(static_cast<const Node*>(this)->find(key));
+ConfigNode* ConfigNode::find(const std::string& key) {
+  return const_cast<ConfigNode*>(static_cast<const ConfigNode*>(this)->find(key));
 }
 
-std::string Node::shown() const {
+std::string ConfigNode::shown() const {
   switch (kind) {
     case Kind::kNull:
       return "nothing";
@@ -29,8 +29,8 @@ std::string Node::shown() const {
   return style == Style::kQuoted ? '"' + shown_text(text) + '"' : shown_text(text);
 }
 
-void merge_into(Node& under, Node over) {
-  if (under.kind != Node::Kind::kMap || over.kind != Node::Kind::kMap) {
+void merge_into(ConfigNode& under, ConfigNode over) {
+  if (under.kind != ConfigNode::Kind::kMap || over.kind != ConfigNode::Kind::kMap) {
     under = std::move(over);
     return;
   }

@@ -10,7 +10,7 @@ namespace ink {
 
 struct NodeEntry;
 
-struct Node {
+struct ConfigNode {
   enum class Kind { kNull, kScalar, kMap, kList };
   enum class Style { kPlain, kQuoted };
 
@@ -18,11 +18,11 @@ struct Node {
   Style style = Style::kPlain;     // of a scalar: a quoted one is never a number or a boolean
   std::string text;                // of a scalar
   std::vector<NodeEntry> entries;  // of a map, in the order written
-  std::vector<Node> items;         // of a list
+  std::vector<ConfigNode> items;   // of a list
   std::string place;               // `run.yaml:7:3` or `command line`
 
-  [[nodiscard]] const Node* find(const std::string& key) const;
-  [[nodiscard]] Node* find(const std::string& key);
+  [[nodiscard]] const ConfigNode* find(const std::string& key) const;
+  [[nodiscard]] ConfigNode* find(const std::string& key);
   // What an error calls it: `0.1`, `"0.1"`, `a list`, `a map`, `nothing`.
   [[nodiscard]] std::string shown() const;
 };
@@ -30,11 +30,11 @@ struct Node {
 struct NodeEntry {
   std::string key;
   std::string place;
-  Node value;
+  ConfigNode value;
 };
 
 // Values of `over` replace those of `under`; maps are merged key by key, lists are replaced.
-void merge_into(Node& under, Node over);
+void merge_into(ConfigNode& under, ConfigNode over);
 
 // `a` and `b` joined with a dot, or `b` alone at the root.
 std::string join_key(const std::string& a, const std::string& b);

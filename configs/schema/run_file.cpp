@@ -26,35 +26,36 @@ constexpr size_t kMostFiles = 64;
 // Reads a file and what it is based on; `open_` is the chain from the run file down to here.
 class BaseReader {
  public:
-  Node read(const fs::path& path) {
+  ConfigNode read(const fs::path& path) {
     if (++files_ > kMostFiles)
       throw Error(ExitCode::kConfig, path.string(),
                   fmt::format("expected at most {} files through base:", kMostFiles));
-    Node file = read_yaml(path.string());
-    const Node bases = take_base(file);
+    ConfigNode file = read_yaml(path.string());
+    const ConfigNode bases = take_base(file);
     open_.push_back(fs::weakly_canonical(path));
-    Node merged;
-    merged.kind = Node::Kind::kMap;
-    const std::vector<Node> single = {bases};
-    for (const Node& base : bases.kind == Node::Kind::kList ? bases.items : single)
-      if (base.kind != Node::Kind::kNull) merge_into(merged, read_base(path, base));
+    ConfigNode merged;
+    merged.kind = ConfigNode::Kind::kMap;
+    const std::vector<ConfigNode> single = {bases};
+    for (const ConfigNode& base : bases.kind == ConfigNode::Kind::kList ? bases.items : single)
+      if (base.kind != ConfigNode::Kind::kNull) merge_into(merged, read_base(path, base));
     open_.pop_back();
     merge_into(merged, std::move(file));
     return merged;
   }
 
  private:
-  static Node take_base(Node& file) {
-    Node base;
+  static ConfigNode take_base(ConfigNode& file) {
+    ConfigNode base;
     const auto found = std::ranges::find(file.entries, "base", &NodeEntry::key);
     if (found == file.entries.end()) return base;
     base = std::move(found->value);
     file.entries.erase(found);
-    if (base.kind == Node::Kind::kMap) refuse_value(base, "base", "a file or a list of files");
+    if (base.kind == ConfigNode::Kind::kMap)
+      refuse_value(base, "base", "a file or a list of files");
     return base;
   }
 
-  Node read_base(const fs::path& from, const Node& base) {
+  ConfigNode read_base(const fs::path& from, const ConfigNode& base) {
     const fs::path path = (from.parent_path() / to_text(base, "base")).lexically_normal();
     if (!fs::exists(path))
       throw Error(ExitCode::kBadInput, base.place,
@@ -88,7 +89,7 @@ std::vector<std::string> split_key(const std::string& key) {
   return parts;
 }
 
-Node& list_item(Node& list, const std::string& part, const std::string& path) {
+ConfigNode& list_item(ConfigNode& list, const std::string& part, const std::string& path) {
   const size_t size = list.items.size();
   const size_t index = is_index(part) ? std::stoul(part) : size + 1;
   if (index > size)
@@ -99,16 +100,16 @@ Node& list_item(Node& list, const std::string& part, const std::string& path) {
 }
 
 // The child that `part` names, made where it is missing.
-Node& descend(Node& node, const std::string& part, const std::string& path) {
-  if (node.kind == Node::Kind::kNull && part == "0") node.kind = Node::Kind::kList;
-  if (node.kind == Node::Kind::kList) return list_item(node, part, path);
-  if (node.kind != Node::Kind::kMap) {
-    node = Node{};
-    node.kind = Node::Kind::kMap;
+ConfigNode& descend(ConfigNode& node, const std::string& part, const std::string& path) {
+  if (node.kind == ConfigNode::Kind::kNull && part == "0") node.kind = ConfigNode::Kind::kList;
+  if (node.kind == ConfigNode::Kind::kList) return list_item(node, part, path);
+  if (node.kind != ConfigNode::Kind::kMap) {
+    node = ConfigNode{};
+    node.kind = ConfigNode::Kind::kMap;
     node.place = kCommandLine;
   }
-  if (Node* found = node.find(part)) return *found;
-  Node child;
+  if (ConfigNode* found = node.find(part)) return *found;
+  ConfigNode child;
   child.place = kCommandLine;
   node.entries.push_back({part, kCommandLine, std::move(child)});
   return node.entries.back().value;
@@ -122,7 +123,7 @@ KeyTable run_keys() {
 
 }  // namespace
 
-void apply_override(Node& root, const std::string& override_text) {
+void apply_override(ConfigNode& root, const std::string& override_text) {
   const size_t equals = override_text.find('=');
   if (equals == std::string::npos || equals == 0)
     refuse_override(fmt::format("expected key=value, got {}", shown_text(override_text)));
@@ -131,8 +132,8 @@ void apply_override(Node& root, const std::string& override_text) {
   if (std::ranges::any_of(parts, &std::string::empty) || parts.size() > kDeepestConfig)
     refuse_override(fmt::format("expected a key such as optim.lr, got {}", shown_text(key)));
   if (parts[0] == "base") refuse_override("base can only be written in a file");
-  Node value = parse_value(override_text.substr(equals + 1), kCommandLine);
-  Node* node = &root;
+  ConfigNode value = parse_value(override_text.substr(equals + 1), kCommandLine);
+  ConfigNode* node = &root;
   std::string path;
   for (const std::string& part : parts) {
     node = &descend(*node, part, path);
@@ -141,13 +142,13 @@ void apply_override(Node& root, const std::string& override_text) {
   *node = std::move(value);
 }
 
-Node read_merged(const std::string& path, std::span<const std::string> overrides) {
-  Node root = BaseReader().read(path);
+ConfigNode read_merged(const std::string& path, std::span<const std::string> overrides) {
+  ConfigNode root = BaseReader().read(path);
   for (const std::string& text : overrides) apply_override(root, text);
   return root;
 }
 
-LoadedRun read_run(const Node& merged) {
+LoadedRun read_run(const ConfigNode& merged) {
   LoadedRun run;
   bind(merged, run.options, run_keys(), run.places);
   return run;

@@ -20,17 +20,17 @@ struct LoadedRun {
 
 // The file with its bases and the overrides merged in, unchecked against the schema. `base` is a
 // file or a list of files, relative to the file that names them; a cycle is an error.
-Node read_merged(const std::string& path, std::span<const std::string> overrides = {});
+ConfigNode read_merged(const std::string& path, std::span<const std::string> overrides = {});
 
 // Checks keys, types and ranges of each value; validate() checks them against each other.
-LoadedRun read_run(const Node& merged);
+LoadedRun read_run(const ConfigNode& merged);
 
 // read_merged, read_run and validate; checkpoint.dir falls back to runs/NAME for NAME.yaml.
 LoadedRun load_run(const std::string& path, std::span<const std::string> overrides = {});
 
 // One `key.sub=value`; list elements by number (`data.train.0.path=my.txt`), one past the end
 // appends.
-void apply_override(Node& root, const std::string& override_text);
+void apply_override(ConfigNode& root, const std::string& override_text);
 
 // Every key with its value; reading the text again gives equal options. No key holds a secret.
 std::string dump_run(const RunOptions& options);

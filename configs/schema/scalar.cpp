@@ -33,8 +33,8 @@ constexpr Unit kSizes[] = {{"", 1},
                            {"GiB", int64_t{1} << 30},
                            {"TiB", int64_t{1} << 40}};
 
-bool is_plain(const Node& node) {
-  return node.kind == Node::Kind::kScalar && node.style == Node::Style::kPlain;
+bool is_plain(const ConfigNode& node) {
+  return node.kind == ConfigNode::Kind::kScalar && node.style == ConfigNode::Style::kPlain;
 }
 
 bool has_leading_zero(std::string_view digits) { return digits.size() > 1 && digits[0] == '0'; }
@@ -101,9 +101,10 @@ bool allows(const Rule& rule, double value) {
 }
 
 // Says which rule of the grammar a refused number breaks, where that is not plain to see.
-std::string hint_for(const Node& node) {
-  if (node.kind != Node::Kind::kScalar) return {};
-  if (node.style == Node::Style::kQuoted) return "a quoted value is text: write it without quotes";
+std::string hint_for(const ConfigNode& node) {
+  if (node.kind != ConfigNode::Kind::kScalar) return {};
+  if (node.style == ConfigNode::Style::kQuoted)
+    return "a quoted value is text: write it without quotes";
   std::string_view text = node.text;
   if (text.starts_with('-') || text.starts_with('+')) text.remove_prefix(1);
   if (text.starts_with("0x") || text.starts_with("0X")) return "write numbers in decimal";
@@ -115,7 +116,7 @@ std::string hint_for(const Node& node) {
 
 }  // namespace
 
-void refuse_value(const Node& node, const std::string& key, const std::string& expected,
+void refuse_value(const ConfigNode& node, const std::string& key, const std::string& expected,
                   const std::string& hint) {
   throw Error(ExitCode::kConfig, node.place,
               fmt::format("{}: expected {}, got {}", key, expected, node.shown()), hint);
@@ -135,13 +136,13 @@ std::string describe(std::string_view noun, const Rule& rule) {
   return text;
 }
 
-bool to_bool(const Node& node, const std::string& key) {
+bool to_bool(const ConfigNode& node, const std::string& key) {
   if (is_plain(node) && node.text == "true") return true;
   if (is_plain(node) && node.text == "false") return false;
   refuse_value(node, key, "true or false");
 }
 
-int64_t to_integer(const Node& node, const Rule& rule, const std::string& key) {
+int64_t to_integer(const ConfigNode& node, const Rule& rule, const std::string& key) {
   if (is_plain(node)) {
     const auto value = parse_integer(node.text, kCounts);
     if (value && allows(rule, static_cast<double>(*value))) return *value;
@@ -149,7 +150,7 @@ int64_t to_integer(const Node& node, const Rule& rule, const std::string& key) {
   refuse_value(node, key, describe("an integer", rule), hint_for(node));
 }
 
-double to_number(const Node& node, const Rule& rule, const std::string& key) {
+double to_number(const ConfigNode& node, const Rule& rule, const std::string& key) {
   if (is_plain(node)) {
     const auto value = parse_number(node.text);
     if (value && allows(rule, *value)) return *value;
@@ -157,7 +158,7 @@ double to_number(const Node& node, const Rule& rule, const std::string& key) {
   refuse_value(node, key, describe("a finite number", rule), hint_for(node));
 }
 
-Bytes to_bytes(const Node& node, const Rule& rule, const std::string& key) {
+Bytes to_bytes(const ConfigNode& node, const Rule& rule, const std::string& key) {
   if (is_plain(node)) {
     const auto value = parse_integer(node.text, kSizes);
     if (value && allows(rule, static_cast<double>(*value))) return {*value};
@@ -165,13 +166,14 @@ Bytes to_bytes(const Node& node, const Rule& rule, const std::string& key) {
   refuse_value(node, key, describe("a size such as 8GB or 512MiB", rule), hint_for(node));
 }
 
-StepRange to_step_range(const Node& node, const std::string& key) {
+StepRange to_step_range(const ConfigNode& node, const std::string& key) {
   const std::string expected = "a step or a pair [first, last] of steps from 1 on";
-  if (node.kind == Node::Kind::kScalar) {
+  if (node.kind == ConfigNode::Kind::kScalar) {
     const int64_t step = to_integer(node, at_least(1), key);
     return {step, step};
   }
-  if (node.kind != Node::Kind::kList || node.items.size() != 2) refuse_value(node, key, expected);
+  if (node.kind != ConfigNode::Kind::kList || node.items.size() != 2)
+    refuse_value(node, key, expected);
   const StepRange range{to_integer(node.items[0], at_least(1), key),
                         to_integer(node.items[1], at_least(1), key)};
   if (range.first > range.last)
@@ -181,8 +183,8 @@ StepRange to_step_range(const Node& node, const std::string& key) {
   return range;
 }
 
-std::string to_text(const Node& node, const std::string& key) {
-  if (node.kind != Node::Kind::kScalar) refuse_value(node, key, "text");
+std::string to_text(const ConfigNode& node, const std::string& key) {
+  if (node.kind != ConfigNode::Kind::kScalar) refuse_value(node, key, "text");
   return node.text;
 }
 

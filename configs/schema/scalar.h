@@ -15,17 +15,17 @@
 
 namespace ink {
 
-bool to_bool(const Node& node, const std::string& key);
-int64_t to_integer(const Node& node, const Rule& rule, const std::string& key);
-double to_number(const Node& node, const Rule& rule, const std::string& key);
-Bytes to_bytes(const Node& node, const Rule& rule, const std::string& key);
-StepRange to_step_range(const Node& node, const std::string& key);
-std::string to_text(const Node& node, const std::string& key);
+bool to_bool(const ConfigNode& node, const std::string& key);
+int64_t to_integer(const ConfigNode& node, const Rule& rule, const std::string& key);
+double to_number(const ConfigNode& node, const Rule& rule, const std::string& key);
+Bytes to_bytes(const ConfigNode& node, const Rule& rule, const std::string& key);
+StepRange to_step_range(const ConfigNode& node, const std::string& key);
+std::string to_text(const ConfigNode& node, const std::string& key);
 
 // `an integer of at least 1`, `a number above 0 and at most 1`.
 std::string describe(std::string_view noun, const Rule& rule);
 
-[[noreturn]] void refuse_value(const Node& node, const std::string& key,
+[[noreturn]] void refuse_value(const ConfigNode& node, const std::string& key,
                                const std::string& expected, const std::string& hint = {});
 
 }  // namespace ink

@@ -22,8 +22,9 @@ enum class RecomputeMode { kNone, kSelective, kFull };
 
 template <>
 struct Choices<RecomputeMode> {
-  static constexpr Choice<RecomputeMode> kBuilt[] = {
-      {"none", RecomputeMode::kNone}, {"selective", RecomputeMode::kSelective}, {"full", RecomputeMode::kFull}};
+  static constexpr Choice<RecomputeMode> kBuilt[] = {{"none", RecomputeMode::kNone},
+                                                     {"selective", RecomputeMode::kSelective},
+                                                     {"full", RecomputeMode::kFull}};
 };
 
 enum class DeviceChoice { kAuto, kCpu, kCuda };

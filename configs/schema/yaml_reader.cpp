@@ -54,7 +54,7 @@ class TreeBuilder final : public YAML::EventHandler {
  public:
   TreeBuilder(std::string_view text, const Origin& origin) : text_(text), origin_(origin) {}
 
-  Node take() { return std::move(root_); }
+  ConfigNode take() { return std::move(root_); }
 
   void OnDocumentStart(const YAML::Mark& mark) override {
     if (documents_++ > 0) refuse(mark, "expected one document, got the start of a second");
@@ -69,7 +69,7 @@ class TreeBuilder final : public YAML::EventHandler {
 
   void OnNull(const YAML::Mark& mark, YAML::anchor_t) override {
     if (expects_key()) refuse(mark, "expected a key, got nothing");
-    add(new_node(mark, Node::Kind::kNull));
+    add(new_node(mark, ConfigNode::Kind::kNull));
   }
 
   void OnScalar(const YAML::Mark& mark, const std::string& tag, YAML::anchor_t,
@@ -80,26 +80,26 @@ class TreeBuilder final : public YAML::EventHandler {
       take_key(mark, text);
       return;
     }
-    Node node = new_node(mark, Node::Kind::kScalar);
-    node.style = tag == "!" ? Node::Style::kQuoted : Node::Style::kPlain;
+    ConfigNode node = new_node(mark, ConfigNode::Kind::kScalar);
+    node.style = tag == "!" ? ConfigNode::Style::kQuoted : ConfigNode::Style::kPlain;
     node.text = text;
     add(std::move(node));
   }
 
   void OnSequenceStart(const YAML::Mark& mark, const std::string& tag, YAML::anchor_t,
                        YAML::EmitterStyle::value) override {
-    open(mark, tag, Node::Kind::kList);
+    open(mark, tag, ConfigNode::Kind::kList);
   }
   void OnMapStart(const YAML::Mark& mark, const std::string& tag, YAML::anchor_t,
                   YAML::EmitterStyle::value) override {
-    open(mark, tag, Node::Kind::kMap);
+    open(mark, tag, ConfigNode::Kind::kMap);
   }
   void OnSequenceEnd() override { close(); }
   void OnMapEnd() override { close(); }
 
  private:
   struct Frame {
-    Node node;
+    ConfigNode node;
     bool has_key = false;
     std::string key, key_place;
     std::unordered_map<std::string, std::string> seen;  // key -> place
@@ -123,14 +123,14 @@ class TreeBuilder final : public YAML::EventHandler {
   }
 
   [[nodiscard]] bool expects_key() const {
-    return !frames_.empty() && frames_.back().node.kind == Node::Kind::kMap &&
+    return !frames_.empty() && frames_.back().node.kind == ConfigNode::Kind::kMap &&
            !frames_.back().has_key;
   }
 
-  Node new_node(const YAML::Mark& mark, Node::Kind kind) {
+  ConfigNode new_node(const YAML::Mark& mark, ConfigNode::Kind kind) {
     if (++nodes_ > kMostConfigNodes)
       refuse(mark, fmt::format("expected at most {} values", kMostConfigNodes));
-    Node node;
+    ConfigNode node;
     node.kind = kind;
     node.place = origin_.at(mark);
     return node;
@@ -149,7 +149,7 @@ class TreeBuilder final : public YAML::EventHandler {
     frame.has_key = true;
   }
 
-  void open(const YAML::Mark& mark, const std::string& tag, Node::Kind kind) {
+  void open(const YAML::Mark& mark, const std::string& tag, ConfigNode::Kind kind) {
     refuse_tag(mark, tag);
     if (expects_key()) refuse(mark, "expected a key, got a map or a list");
     if (frames_.size() >= kDeepestConfig)
@@ -160,18 +160,18 @@ class TreeBuilder final : public YAML::EventHandler {
   }
 
   void close() {
-    Node done = std::move(frames_.back().node);
+    ConfigNode done = std::move(frames_.back().node);
     frames_.pop_back();
     add(std::move(done));
   }
 
-  void add(Node node) {
+  void add(ConfigNode node) {
     if (frames_.empty()) {
       root_ = std::move(node);
       return;
     }
     Frame& frame = frames_.back();
-    if (frame.node.kind == Node::Kind::kList) {
+    if (frame.node.kind == ConfigNode::Kind::kList) {
       frame.node.items.push_back(std::move(node));
     } else {
       frame.node.entries.push_back(
@@ -184,7 +184,7 @@ class TreeBuilder final : public YAML::EventHandler {
     std::string path;
     for (size_t i = 0; i + 1 < frames_.size(); ++i) {
       const Frame& frame = frames_[i];
-      path = join_key(path, frame.node.kind == Node::Kind::kList
+      path = join_key(path, frame.node.kind == ConfigNode::Kind::kList
                                 ? std::to_string(frame.node.items.size())
                                 : shown_text(frame.key));
     }
@@ -193,7 +193,7 @@ class TreeBuilder final : public YAML::EventHandler {
 
   std::string_view text_;
   const Origin& origin_;
-  Node root_;
+  ConfigNode root_;
   std::vector<Frame> frames_;
   size_t nodes_ = 0;
   int documents_ = 0;
@@ -211,7 +211,7 @@ void check_bytes(std::string_view text, const Origin& origin) {
   }
 }
 
-Node parse(std::string_view text, const Origin& origin) {
+ConfigNode parse(std::string_view text, const Origin& origin) {
   check_bytes(text, origin);
   // A byte order mark is not counted by the library's positions.
   if (text.starts_with("\xEF\xBB\xBF")) text.remove_prefix(3);
@@ -230,20 +230,20 @@ Node parse(std::string_view text, const Origin& origin) {
 
 }  // namespace
 
-Node parse_yaml(std::string_view text, const std::string& name) {
-  Node root = parse(text, Origin::file(name));
-  if (root.kind == Node::Kind::kNull)
+ConfigNode parse_yaml(std::string_view text, const std::string& name) {
+  ConfigNode root = parse(text, Origin::file(name));
+  if (root.kind == ConfigNode::Kind::kNull)
     throw Error(ExitCode::kConfig, name, "expected a map of keys, got an empty file");
   return root;
 }
 
-Node parse_value(std::string_view text, const std::string& place) {
-  Node node = parse(text, Origin::fixed(place));
+ConfigNode parse_value(std::string_view text, const std::string& place) {
+  ConfigNode node = parse(text, Origin::fixed(place));
   node.place = place;
   return node;
 }
 
-Node read_yaml(const std::string& path) {
+ConfigNode read_yaml(const std::string& path) {
   std::error_code status;
   const auto kind = std::filesystem::status(path, status).type();
   if (kind == std::filesystem::file_type::not_found)

@@ -1,4 +1,4 @@
-// The strict reader: YAML text -> Node, refusing everything that a run file never needs.
+// The strict reader: YAML text -> ConfigNode, refusing everything that a run file never needs.
 //
 // Checked before the library sees a byte: at most 1 MiB, no NUL, valid UTF-8. Checked while it
 // reports events, so that nothing large is ever built: one document, no anchors, aliases, merge
@@ -19,12 +19,12 @@ inline constexpr size_t kDeepestConfig = 64;
 inline constexpr size_t kMostConfigNodes = 100'000;
 
 // `name` opens every place: `run.yaml:7:3`. Empty text is an error.
-Node parse_yaml(std::string_view text, const std::string& name);
+ConfigNode parse_yaml(std::string_view text, const std::string& name);
 
 // The value of a command-line override; every place is just `place`, and empty text is null.
-Node parse_value(std::string_view text, const std::string& place);
+ConfigNode parse_value(std::string_view text, const std::string& place);
 
 // A file; error 3 if it is absent or not a regular file.
-Node read_yaml(const std::string& path);
+ConfigNode read_yaml(const std::string& path);
 
 }  // namespace ink

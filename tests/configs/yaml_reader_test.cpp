@@ -19,15 +19,15 @@ std::string repeated(const std::string& text, size_t times) {
 }
 
 TEST(YamlReader, KeepsPlacesStylesAndOrder) {
-  const Node root = parse_yaml("b: 1\na:\n  - \"1\"\n  - {c: ~}\n", "run.yaml");
+  const ConfigNode root = parse_yaml("b: 1\na:\n  - \"1\"\n  - {c: ~}\n", "run.yaml");
   ASSERT_EQ(root.entries.size(), 2u);
   EXPECT_EQ(root.entries[0].key, "b");
   EXPECT_EQ(root.entries[0].value.place, "run.yaml:1:4");
-  const Node& list = *root.find("a");
+  const ConfigNode& list = *root.find("a");
   ASSERT_EQ(list.items.size(), 2u);
-  EXPECT_EQ(list.items[0].style, Node::Style::kQuoted);
+  EXPECT_EQ(list.items[0].style, ConfigNode::Style::kQuoted);
   EXPECT_EQ(list.items[0].place, "run.yaml:3:5");
-  EXPECT_EQ(list.items[1].find("c")->kind, Node::Kind::kNull);
+  EXPECT_EQ(list.items[1].find("c")->kind, ConfigNode::Kind::kNull);
 }
 
 TEST(YamlReader, NamesBothLinesOfARepeatedKey) {

@@ -22,7 +22,7 @@ namespace ink {
 // What the coverage test, `doctor` and the run file see of a slot, whatever its signature.
 class KernelSlotBase {
  public:
-  static constexpr int kMaxCandidates = 6;
+  static constexpr int kMaxCandidates = 8;
 
   constexpr explicit KernelSlotBase(const char* name) : name_(name) {}
   [[nodiscard]] const char* name() const { return name_; }

@@ -24,8 +24,8 @@ struct LmLossOptions {
 
 struct LmLoss {
   Tensor loss;          // scalar, f32 (f64 for f64), already divided
-  Tensor token_loss_T;  // f32 (f64): cross-entropy of every token before weights and divisor, 0
-                        // where not trained
+  Tensor token_loss_T;  // f32 (f64): the bracket above for every token (its cross-entropy when s =
+                        // z = 0), before weights and divisor, 0 where not trained
   Tensor correct_T;     // i32: 1 where the arg max is the label
 };
 
@@ -38,5 +38,9 @@ struct LmLoss {
 DECLARE_KERNEL(cross_entropy,
                void(const Tensor& labels_R, const Tensor& weight_R, const LmLossOptions& options,
                     Tensor& logits_RV, Tensor& dlogits_RV, Tensor& loss_R, Tensor& correct_R));
+
+// loss = sum of weight_t * token_loss_t / divisor, summed in f64 in the order of tokens.
+DECLARE_KERNEL(weighted_mean, void(const Tensor& token_loss_T, const Tensor& weight_T,
+                                   double divisor, Tensor& loss));
 
 }  // namespace ink

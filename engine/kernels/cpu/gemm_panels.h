@@ -1,0 +1,82 @@
+// The packed GEMM's packing and storing without intrinsics, for the plain and the AVX2 candidates.
+//
+// Everything lies in an anonymous namespace: a file that includes it under a target pragma gets its
+// own copy, which no other file can be linked to.
+#pragma once
+
+#include <algorithm>
+#include <cstdint>
+#include <type_traits>
+
+#include "engine/core/dtype.h"
+#include "engine/kernels/cpu/gemm.h"
+
+namespace ink {
+namespace {
+
+template <class T, class Acc, int kWidth>
+void pack_typed(const GemmOperand& operand, int64_t outer, int64_t count, int64_t depth_begin,
+                int64_t depth, Acc* panel) {
+  const T* x = static_cast<const T*>(operand.data) + outer * operand.outer_stride +
+               depth_begin * operand.depth_stride;
+  if (count < kWidth) std::fill_n(panel, depth * kWidth, Acc{0});
+  if (operand.depth_stride == 1) {
+    for (int64_t i = 0; i < count; ++i) {
+      for (int64_t p = 0; p < depth; ++p)
+        panel[p * kWidth + i] = static_cast<Acc>(x[i * operand.outer_stride + p]);
+    }
+  } else {
+    for (int64_t p = 0; p < depth; ++p) {
+      for (int64_t i = 0; i < count; ++i)
+        panel[p * kWidth + i] = static_cast<Acc>(x[p * operand.depth_stride + i]);
+    }
+  }
+}
+
+template <class Acc, int kWidth>
+void pack(const GemmOperand& operand, int64_t outer, int64_t count, int64_t depth_begin,
+          int64_t depth, Acc* panel) {
+  if constexpr (std::is_same_v<Acc, double>) {
+    pack_typed<double, Acc, kWidth>(operand, outer, count, depth_begin, depth, panel);
+  } else if (operand.dtype == DType::kF32) {
+    pack_typed<float, Acc, kWidth>(operand, outer, count, depth_begin, depth, panel);
+  } else if (operand.dtype == DType::kBF16) {
+    pack_typed<bf16, Acc, kWidth>(operand, outer, count, depth_begin, depth, panel);
+  } else {
+    pack_typed<f16, Acc, kWidth>(operand, outer, count, depth_begin, depth, panel);
+  }
+}
+
+template <class T, class Acc>
+void store_typed(const Acc* tile, int64_t tile_stride, int64_t rows, int64_t cols,
+                 const GemmResult& c, int64_t row, int64_t col) {
+  T* to = static_cast<T*>(c.data) + row * c.row_stride + col;
+  const T* bias = c.bias == nullptr ? nullptr : static_cast<const T*>(c.bias) + col;
+  for (int64_t i = 0; i < rows; ++i, to += c.row_stride, tile += tile_stride) {
+    if (c.mode == WriteMode::kAccumulate) {
+      for (int64_t j = 0; j < cols; ++j) to[j] = static_cast<T>(static_cast<Acc>(to[j]) + tile[j]);
+    } else if (bias != nullptr) {
+      for (int64_t j = 0; j < cols; ++j)
+        to[j] = static_cast<T>(tile[j] + static_cast<Acc>(bias[j]));
+    } else {
+      for (int64_t j = 0; j < cols; ++j) to[j] = static_cast<T>(tile[j]);
+    }
+  }
+}
+
+template <class Acc, int kCols>
+void store(const Acc* tile, int64_t rows, int64_t cols, const GemmResult& c, int64_t row,
+           int64_t col) {
+  if constexpr (std::is_same_v<Acc, double>) {
+    store_typed<double>(tile, kCols, rows, cols, c, row, col);
+  } else if (c.dtype == DType::kF32) {
+    store_typed<float>(tile, kCols, rows, cols, c, row, col);
+  } else if (c.dtype == DType::kBF16) {
+    store_typed<bf16>(tile, kCols, rows, cols, c, row, col);
+  } else {
+    store_typed<f16>(tile, kCols, rows, cols, c, row, col);
+  }
+}
+
+}  // namespace
+}  // namespace ink

@@ -1,0 +1,86 @@
+#include "engine/ops/linear.h"
+
+namespace ink {
+namespace {
+
+// What the weight and bias gradients need; it may outlive the node.
+struct WeightGradient {
+  Saved x;
+  std::vector<Handle> handles;  // w, and b where there is one
+
+  void run(const Tensor& dy_TO) const {
+    const Device device = dy_TO.device();
+    handles[0].accumulate([&](Tensor& dw_OI, WriteMode mode) {
+      linear_backward_weight(device, dy_TO, x.get(), mode, dw_OI);
+    });
+    if (handles.size() < 2) return;
+    handles[1].accumulate(
+        [&](Tensor& db_O, WriteMode mode) { linear_backward_bias(device, dy_TO, mode, db_O); });
+  }
+};
+
+Tensor input_gradient(const Node::Edge& edge, const Tensor& dy_TO, const Tensor& w_OI) {
+  if (!edge.node && !edge.leaf) return {};
+  Tensor dx_TI(dy_TO.runtime(), {dy_TO.rows(), w_OI.cols()}, dy_TO.dtype());
+  linear_backward_input(dy_TO.device(), dy_TO, w_OI, dx_TI);
+  return dx_TI;
+}
+
+// saved = {x} unless w is frozen, handles = {w[, b]}. The weight gradient goes first, so that x may
+// be freed before dx is there; a deferred one takes x, dy and the handles with it and closes their
+// uses.
+Grads backward(Node& self, Grads& dys) {
+  const Tensor dy_TO = std::move(dys[0]);
+  const Tensor w_OI = self.handles[0].value();
+  const bool wanted = needs_record(dy_TO.runtime(), {}, self.handles);
+  WeightGradient gradient;
+  if (!self.saved.empty()) gradient.x = std::move(self.saved[0]);
+  self.saved.clear();
+  if (DeferredGradients* deferred = dy_TO.runtime().deferred; deferred && wanted) {
+    gradient.handles = std::move(self.handles);
+    self.handles.clear();
+    deferred->push_back([gradient, dy_TO] {
+      gradient.run(dy_TO);
+      for (const Handle& handle : gradient.handles) handle.done();
+    });
+  } else if (wanted) {
+    gradient.handles = self.handles;
+    gradient.run(dy_TO);
+  }
+  gradient = {};
+  return {input_gradient(self.edges[0], dy_TO, w_OI)};
+}
+
+void check(const Tensor& x_TI, const Tensor& w_OI, const Tensor& bias_O) {
+  CHECK_OP("linear", x_TI.rank() == 2 && w_OI.rank() == 2, "x_TI is {}, w_OI is {}",
+           x_TI.shape().str(), w_OI.shape().str());
+  CHECK_OP("linear", x_TI.cols() == w_OI.cols(), "w_OI has I={}, x_TI has I={}", w_OI.cols(),
+           x_TI.cols());
+  CHECK_OP("linear", x_TI.dtype() == w_OI.dtype(), "w_OI is {}, x_TI is {}", name_of(w_OI.dtype()),
+           name_of(x_TI.dtype()));
+  if (!bias_O.defined()) return;
+  CHECK_OP("linear", bias_O.numel() == w_OI.rows(), "bias has {} elements, w_OI has O={}",
+           bias_O.numel(), w_OI.rows());
+  CHECK_OP("linear", bias_O.dtype() == x_TI.dtype(), "bias is {}, x_TI is {}",
+           name_of(bias_O.dtype()), name_of(x_TI.dtype()));
+}
+
+}  // namespace
+
+Tensor linear(const Tensor& x_TI, const Tensor& w_OI, const Tensor& bias_O) {
+  check(x_TI, w_OI, bias_O);
+  Tensor y_TO(x_TI.runtime(), {x_TI.rows(), w_OI.rows()}, x_TI.dtype());
+  linear_forward(x_TI.device(), x_TI, w_OI, bias_O, y_TO);
+  std::vector<Handle> handles{Handle(w_OI)};
+  if (bias_O.defined()) handles.emplace_back(bias_O);
+  std::vector<Saved> saved;
+  if (handles[0].wants_grad()) saved.emplace_back(x_TI);
+  return record(y_TO, {.op = "linear",
+                       .inputs = {x_TI},
+                       .saved = std::move(saved),
+                       .handles = std::move(handles),
+                       .backward = backward,
+                       .rematerialize = nullptr});
+}
+
+}  // namespace ink

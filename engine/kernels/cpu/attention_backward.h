@@ -17,21 +17,23 @@ template <class L>
 inline constexpr int64_t kScoreStride = kKeyTile + kScorePadding<L>;
 inline constexpr int64_t kKeyRows = (kKeyTile + kStrip - 1) / kStrip * kStrip;
 
+// What a query tile brings: its rows, q scaled, and what backward needs of them.
+template <class L>
+struct QueryTile {
+  using Real = typename L::Real;
+  Real *q, *dout, *dq, *lse, *delta;
+};
+
 template <class L>
 struct BackwardScratch {
   using Real = typename L::Real;
   TileShape<L> shape;
-  Real *q, *dout, *lse, *delta;       // of a query tile; q is scaled
+  QueryTile<L> queries;               // of one tile, or of all of a sequence
   Real *k, *k_t, *v, *v_t, *dk, *dv;  // of a key tile
-  Real *p, *ds;                       // of both
-  Real* dq;                           // of a query tile, or of all of a sequence
+  Real *p, *ds;                       // of a query tile and a key tile
 
   BackwardScratch(const AttentionProblem& problem, int64_t query_tiles, Arena<Real>& arena)
       : shape(problem) {
-    q = arena.take(shape.rows * shape.dim);
-    dout = arena.take(shape.rows * shape.dim);
-    lse = arena.take(shape.rows);
-    delta = arena.take(shape.rows);
     k = arena.take(kKeyTile * shape.dim);
     k_t = arena.take(kKeyTile * shape.dim);
     v = arena.take(kKeyTile * shape.dim);
@@ -40,7 +42,15 @@ struct BackwardScratch {
     dv = arena.take(kKeyRows * shape.dim);
     p = arena.take(shape.rows * kScoreStride<L>);
     ds = arena.take(shape.rows * kScoreStride<L>);
-    dq = arena.take(query_tiles * shape.rows * shape.dim);
+    queries = {arena.take(query_tiles * shape.rows * shape.dim),
+               arena.take(query_tiles * shape.rows * shape.dim),
+               arena.take(query_tiles * shape.rows * shape.dim),
+               arena.take(query_tiles * shape.rows), arena.take(query_tiles * shape.rows)};
+  }
+  [[nodiscard]] QueryTile<L> tile(int64_t i) const {
+    const int64_t rows = i * shape.rows, elements = rows * shape.dim;
+    return {queries.q + elements, queries.dout + elements, queries.dq + elements,
+            queries.lse + rows, queries.delta + rows};
   }
 };
 
@@ -62,10 +72,12 @@ void gradient_row(int64_t visible, int64_t vectors, typename L::Real lse, typena
   }
 }
 
-// Fills p and ds of a tile pair; adds to dq unless it is null.
+enum class AddToDq : uint8_t { kNo, kYes };
+
+// Fills p and ds of a pair of tiles.
 template <class L>
-void score_gradients(const TileRows& rows, int64_t first_key, int64_t keys,
-                     const BackwardScratch<L>& s, typename L::Real* dq) {
+void score_gradients(const TileRows& rows, const QueryTile<L>& tile, int64_t first_key,
+                     int64_t keys, const BackwardScratch<L>& s, AddToDq add) {
   const int64_t dim = s.shape.dim;
   constexpr int64_t kStride = kScoreStride<L>;
   for (int64_t m = 0; m < rows.count; m += kStrip) {
@@ -74,32 +86,32 @@ void score_gradients(const TileRows& rows, int64_t first_key, int64_t keys,
     const int64_t vectors = (limit + L::kWidth - 1) / L::kWidth;
     auto* p = s.p + m * kStride;
     auto* ds = s.ds + m * kStride;
-    multiply_strip<L, Product::kSet>({s.q + m * dim, dim, 1}, s.k_t, kKeyTile, s.shape.head_dim,
+    multiply_strip<L, Product::kSet>({tile.q + m * dim, dim, 1}, s.k_t, kKeyTile, s.shape.head_dim,
                                      vectors, p, kStride);
-    multiply_strip<L, Product::kSet>({s.dout + m * dim, dim, 1}, s.v_t, kKeyTile, s.shape.head_dim,
-                                     vectors, ds, kStride);
+    multiply_strip<L, Product::kSet>({tile.dout + m * dim, dim, 1}, s.v_t, kKeyTile,
+                                     s.shape.head_dim, vectors, ds, kStride);
     for (int i = 0; i < kStrip; ++i)
-      gradient_row<L>(rows.visible(m + i, first_key, keys), vectors, s.lse[m + i], s.delta[m + i],
-                      p + i * kStride, ds + i * kStride);
-    if (dq != nullptr)
+      gradient_row<L>(rows.visible(m + i, first_key, keys), vectors, tile.lse[m + i],
+                      tile.delta[m + i], p + i * kStride, ds + i * kStride);
+    if (add == AddToDq::kYes)
       multiply_strip<L, Product::kAdd>({ds, kStride, 1}, s.k, dim, limit, dim / L::kWidth,
-                                       dq + m * dim, dim);
+                                       tile.dq + m * dim, dim);
   }
 }
 
 // dk and dv of the key tile from p and ds. Rows before the first that sees a strip's keys hold
 // nothing of it.
 template <class L>
-void key_gradients(const TileRows& rows, int64_t first_key, int64_t keys,
+void key_gradients(const TileRows& rows, const QueryTile<L>& tile, int64_t first_key, int64_t keys,
                    const BackwardScratch<L>& s) {
   const int64_t dim = s.shape.dim;
   constexpr int64_t kStride = kScoreStride<L>;
   for (int64_t n = 0; n < keys; n += kStrip) {
     const int64_t m = rows.first_row(first_key + n);
     if (m >= rows.count) break;
-    multiply_strip<L, Product::kAdd>({s.p + m * kStride + n, 1, kStride}, s.dout + m * dim, dim,
+    multiply_strip<L, Product::kAdd>({s.p + m * kStride + n, 1, kStride}, tile.dout + m * dim, dim,
                                      rows.count - m, dim / L::kWidth, s.dv + n * dim, dim);
-    multiply_strip<L, Product::kAdd>({s.ds + m * kStride + n, 1, kStride}, s.q + m * dim, dim,
+    multiply_strip<L, Product::kAdd>({s.ds + m * kStride + n, 1, kStride}, tile.q + m * dim, dim,
                                      rows.count - m, dim / L::kWidth, s.dk + n * dim, dim);
   }
 }
@@ -119,24 +131,59 @@ class BackwardItem {
 
   void whole_sequence() {
     const int64_t tiles = problem_.query_tiles(sequence_);
-    const int64_t tile_size = s_.shape.rows * s_.shape.dim;
-    fill_zero(s_.dq, tiles * tile_size);
-    for (int64_t k0 = 0; k0 < sequence_.keys; k0 += kKeyTile) key_tile(k0 / kKeyTile, s_.dq);
-    for (int64_t tile = 0; tile < tiles; ++tile) write_dq(rows_of(tile), s_.dq + tile * tile_size);
+    for (int64_t i = 0; i < tiles; ++i) load_queries(rows_of(i), s_.tile(i));
+    for (int64_t k0 = 0; k0 < sequence_.keys; k0 += kKeyTile) {
+      const int64_t keys = load_keys(k0);
+      for (int64_t i = k0 / problem_.query_tile(); i < tiles; ++i)
+        pair(rows_of(i), s_.tile(i), k0, keys, AddToDq::kYes);
+      write_keys(k0, keys);
+    }
+    for (int64_t i = 0; i < tiles; ++i) write_dq(rows_of(i), s_.tile(i).dq);
   }
 
-  // dq: null, or the sums of the whole sequence.
-  void key_tile(int64_t tile, Real* dq) {
+  void key_tile(int64_t tile) {
     const int64_t k0 = tile * kKeyTile, keys = load_keys(k0);
-    fill_zero(s_.dk, kKeyRows * s_.shape.dim);
-    fill_zero(s_.dv, kKeyRows * s_.shape.dim);
     for (int64_t i = k0 / problem_.query_tile(); i < problem_.query_tiles(sequence_); ++i) {
       const TileRows rows = rows_of(i);
-      load_queries(rows);
-      score_gradients<L>(rows, k0, keys, s_,
-                         dq == nullptr ? nullptr : dq + i * s_.shape.rows * s_.shape.dim);
-      key_gradients<L>(rows, k0, keys, s_);
+      load_queries(rows, s_.tile(0));
+      pair(rows, s_.tile(0), k0, keys, AddToDq::kNo);
     }
+    write_keys(k0, keys);
+  }
+
+  void query_tile(int64_t tile) {
+    const TileRows rows = rows_of(tile);
+    load_queries(rows, s_.tile(0));
+    for (int64_t k0 = 0; k0 <= rows.last_key(); k0 += kKeyTile) {
+      const int64_t keys = load_keys(k0);
+      score_gradients<L>(rows, s_.tile(0), k0, keys, s_, AddToDq::kYes);
+    }
+    write_dq(rows, s_.tile(0).dq);
+  }
+
+ private:
+  [[nodiscard]] TileRows rows_of(int64_t tile) const {
+    return {problem_, sequence_, item_.kv_head, tile};
+  }
+
+  void pair(const TileRows& rows, const QueryTile<L>& tile, int64_t k0, int64_t keys,
+            AddToDq add) const {
+    score_gradients<L>(rows, tile, k0, keys, s_, add);
+    key_gradients<L>(rows, tile, k0, keys, s_);
+  }
+
+  int64_t load_keys(int64_t k0) const {
+    const int64_t left = sequence_.keys - k0, keys = left < kKeyTile ? left : kKeyTile;
+    pack_keys<L, T>(problem_, problem_.k, sequence_, item_.kv_head, k0, keys, s_.shape, s_.k,
+                    s_.k_t);
+    pack_keys<L, T>(problem_, problem_.v, sequence_, item_.kv_head, k0, keys, s_.shape, s_.v,
+                    s_.v_t);
+    fill_zero(s_.dk, kKeyRows * s_.shape.dim);
+    fill_zero(s_.dv, kKeyRows * s_.shape.dim);
+    return keys;
+  }
+
+  void write_keys(int64_t k0, int64_t keys) const {
     for (int64_t n = 0; n < keys; ++n) {
       const int64_t row = problem_.key_row(sequence_, k0 + n), from = n * s_.shape.dim;
       unpack_row<L, T>(s_.dk + from, problem_.head_dim, Real(1),
@@ -146,38 +193,14 @@ class BackwardItem {
     }
   }
 
-  void query_tile(int64_t tile) {
-    const TileRows rows = rows_of(tile);
-    load_queries(rows);
-    fill_zero(s_.dq, s_.shape.rows * s_.shape.dim);
-    for (int64_t k0 = 0; k0 <= rows.last_key(); k0 += kKeyTile) {
-      const int64_t keys = load_keys(k0);
-      score_gradients<L>(rows, k0, keys, s_, s_.dq);
-    }
-    write_dq(rows, s_.dq);
-  }
-
- private:
-  [[nodiscard]] TileRows rows_of(int64_t tile) const {
-    return {problem_, sequence_, item_.kv_head, tile};
-  }
-
-  int64_t load_keys(int64_t k0) const {
-    const int64_t left = sequence_.keys - k0, keys = left < kKeyTile ? left : kKeyTile;
-    pack_keys<L, T>(problem_, problem_.k, sequence_, item_.kv_head, k0, keys, s_.shape, s_.k,
-                    s_.k_t);
-    pack_keys<L, T>(problem_, problem_.v, sequence_, item_.kv_head, k0, keys, s_.shape, s_.v,
-                    s_.v_t);
-    return keys;
-  }
-
-  void load_queries(const TileRows& rows) const {
-    pack_queries<L, T>(problem_.q, rows, scale_, s_.shape, s_.q);
-    pack_queries<L, T>(problem_.dout, rows, Real(1), s_.shape, s_.dout);
+  void load_queries(const TileRows& rows, const QueryTile<L>& tile) const {
+    pack_queries<L, T>(problem_.q, rows, scale_, s_.shape, tile.q);
+    pack_queries<L, T>(problem_.dout, rows, Real(1), s_.shape, tile.dout);
+    fill_zero(tile.dq, s_.shape.rows * s_.shape.dim);
     for (int64_t m = 0; m < s_.shape.rows; ++m) {
       const int64_t at = m < rows.count ? rows.head(m) * problem_.tokens + rows.token(m) : -1;
-      s_.lse[m] = at < 0 ? Real(0) : static_cast<const Real*>(problem_.lse)[at];
-      s_.delta[m] = at < 0 ? Real(0) : static_cast<const Real*>(problem_.delta)[at];
+      tile.lse[m] = at < 0 ? Real(0) : static_cast<const Real*>(problem_.lse)[at];
+      tile.delta[m] = at < 0 ? Real(0) : static_cast<const Real*>(problem_.delta)[at];
     }
   }
 
@@ -197,12 +220,12 @@ class BackwardItem {
 template <class L, class T>
 void backward_item(const AttentionProblem& problem, const AttentionItem& item, std::byte* memory) {
   Arena<typename L::Real> arena(memory);
-  const BackwardScratch<L> scratch(problem, 0, arena);
+  const BackwardScratch<L> scratch(problem, most_query_tiles(problem), arena);
   BackwardItem<L, T> work(problem, item, scratch);
   if (item.work == AttentionWork::kAll) {
     work.whole_sequence();
   } else if (item.work == AttentionWork::kKeyTile) {
-    work.key_tile(item.tile, nullptr);
+    work.key_tile(item.tile);
   } else {
     work.query_tile(item.tile);
   }
@@ -211,7 +234,7 @@ void backward_item(const AttentionProblem& problem, const AttentionItem& item, s
 template <class L>
 int64_t backward_scratch_bytes(const AttentionProblem& problem) {
   Arena<typename L::Real> measure(nullptr);
-  const BackwardScratch<L> scratch(problem, most_dq_tiles(problem), measure);
+  const BackwardScratch<L> scratch(problem, most_query_tiles(problem), measure);
   return measure.bytes();
 }
 

@@ -9,8 +9,8 @@
 namespace ink {
 namespace {
 
-// A whole sequence at once needs its dq in scratch memory: up to this much per thread.
-constexpr int64_t kMostDqBytes = int64_t{64} << 20;
+// A whole sequence at once keeps q, dout and dq of a kv head in f32: up to this much per thread.
+constexpr int64_t kMostScratchBytes = int64_t{64} << 20;
 // Two passes compute the scores and dP twice: 7 products instead of 5.
 constexpr double kTwoPassCost = 7.0 / 5.0;
 
@@ -92,7 +92,7 @@ void add_backward_items(AttentionProblem& problem) {
   for (size_t i = 0; i < problem.sequences.size(); ++i) {
     const AttentionSequence& s = problem.sequences[i];
     const auto sequence = static_cast<int64_t>(i);
-    const bool fits = s.keys * problem.ratio() * problem.head_dim * 4 <= kMostDqBytes;
+    const bool fits = 3 * 4 * s.keys * problem.ratio() * problem.head_dim <= kMostScratchBytes;
     if (fits && (balanced || 4 * static_cast<double>(sequence_cost(s)) <= share)) {
       for (int64_t head = 0; head < problem.kv_heads; ++head)
         problem.items.push_back({.work = AttentionWork::kAll,
@@ -191,7 +191,7 @@ AttentionProblem backward_problem(const Tensor& dout_TC, const HeadsView& q, con
   return problem;
 }
 
-int64_t most_dq_tiles(const AttentionProblem& problem) {
+int64_t most_query_tiles(const AttentionProblem& problem) {
   int64_t most = 1;
   for (const AttentionItem& item : problem.items) {
     if (item.work == AttentionWork::kAll)

@@ -134,7 +134,7 @@ void fill_zero(Real* to, int64_t n) {
                                                 const Documents& documents, Tensor& delta_HT,
                                                 HeadsView& dq, HeadsView& dk, HeadsView& dv);
 
-// Query tiles whose dq an item keeps at once, at most.
-[[nodiscard]] int64_t most_dq_tiles(const AttentionProblem& problem);
+// Query tiles that a backward item keeps at once, at most.
+[[nodiscard]] int64_t most_query_tiles(const AttentionProblem& problem);
 
 }  // namespace ink

@@ -5,12 +5,21 @@
 namespace ink {
 namespace {
 
+// A problem of fewer multiplications than this is over before a second thread has woken up.
+constexpr int64_t kThreadedWork = int64_t{1} << 20;
+
+int threads_for(const AttentionProblem& problem) {
+  int64_t pairs = 0;
+  for (const AttentionItem& item : problem.items) pairs += item.cost;
+  return pairs * problem.ratio() * problem.head_dim < kThreadedWork ? 1 : thread_count();
+}
+
 // Items differ in cost and write to places of their own, so threads take the next one as they get
 // free.
 void run_items(Runtime& runtime, const AttentionProblem& problem, int64_t bytes,
                AttentionKernel::RunItem* run) {
   if (problem.items.empty()) return;
-  const int threads = thread_count();
+  const int threads = threads_for(problem);
   const Tensor scratch(runtime, {threads, bytes}, DType::kU8, MemoryTag::kWorkspace);
   auto* memory = static_cast<std::byte*>(scratch.raw());
   const auto count = static_cast<int64_t>(problem.items.size());
@@ -35,7 +44,7 @@ void run_attention_backward(const AttentionKernel& kernel, const Tensor& dout_TC
   Tensor delta_HT(out_TC.runtime(), lse_HT.shape(), lse_HT.dtype(), MemoryTag::kWorkspace);
   const AttentionProblem problem =
       backward_problem(dout_TC, q, k, v, out_TC, lse_HT, documents, delta_HT, dq, dk, dv);
-#pragma omp parallel for schedule(static)
+#pragma omp parallel for schedule(static) num_threads(threads_for(problem))
   for (int64_t t = 0; t < problem.tokens; ++t) kernel.fill_delta(problem, t);
   run_items(out_TC.runtime(), problem, kernel.backward_bytes(problem), kernel.backward);
 }

@@ -24,9 +24,11 @@ struct TileShape {
 template <class L, class T>
 void pack_queries(const RawHeads& from, const TileRows& rows, typename L::Real scale,
                   const TileShape<L>& shape, typename L::Real* to) {
-  for (int64_t m = 0; m < rows.count; ++m)
-    pack_row<L>(from.at<const T>(rows.token(m), rows.head(m)), shape.head_dim, shape.dim, scale,
-                to + m * shape.dim);
+  for (int64_t i = 0; i < rows.ratio; ++i) {
+    const T* head = from.at<const T>(rows.first_token, rows.first_head + i);
+    for (int64_t m = i; m < rows.count; m += rows.ratio, head += from.row_stride)
+      pack_row<L>(head, shape.head_dim, shape.dim, scale, to + m * shape.dim);
+  }
   fill_zero(to + rows.count * shape.dim, (shape.rows - rows.count) * shape.dim);
 }
 

@@ -12,6 +12,9 @@
 namespace ink {
 namespace {
 
+// Fewer elements are done before a second thread has woken up.
+constexpr int64_t kThreadedElements = int64_t{1} << 14;
+
 template <class T>
 using TableType = std::conditional_t<std::is_same_v<T, double>, double, float>;
 
@@ -25,7 +28,7 @@ void angles(const Tensor& positions_T, const RopeOptions& options, Tensor& table
   const auto* positions = positions_T.data<int32_t>();
   visit_float(table_TD.dtype(), [&]<class T>() {
     T* table = table_TD.data<T>();
-#pragma omp parallel for schedule(static)
+#pragma omp parallel for schedule(static) if (table_TD.numel() >= kThreadedElements)
     for (int64_t t = 0; t < tokens; ++t) {
       T* row = table + t * dim;
       for (int64_t i = 0; i < half; ++i) {
@@ -89,7 +92,7 @@ void rotate_rows(RotateRow<T>* rotate, const Tensor& table_TD, const RopeHeads& 
   T* x = x_TC.data<T>();
   const int64_t tokens = x_TC.rows(), stride = x_TC.row_stride(), dim = heads.head_dim;
   const TableType<T> sign = rotation == Rotation::kForward ? 1 : -1;
-#pragma omp parallel for schedule(static)
+#pragma omp parallel for schedule(static) if (x_TC.numel() >= kThreadedElements)
   for (int64_t t = 0; t < tokens; ++t) rotate(table + t * dim, heads, sign, x + t * stride);
 }
 

@@ -47,35 +47,36 @@ void pack(const GemmOperand& operand, int64_t outer, int64_t count, int64_t dept
   }
 }
 
-template <class T, class Acc>
-void store_typed(const Acc* tile, int64_t tile_stride, int64_t rows, int64_t cols,
-                 const GemmResult& c, int64_t row, int64_t col) {
-  T* to = static_cast<T*>(c.data) + row * c.row_stride + col;
-  const T* bias = c.bias == nullptr ? nullptr : static_cast<const T*>(c.bias) + col;
-  for (int64_t i = 0; i < rows; ++i, to += c.row_stride, tile += tile_stride) {
-    if (c.mode == WriteMode::kAccumulate) {
-      for (int64_t j = 0; j < cols; ++j) to[j] = static_cast<T>(static_cast<Acc>(to[j]) + tile[j]);
-    } else if (bias != nullptr) {
-      for (int64_t j = 0; j < cols; ++j)
-        to[j] = static_cast<T>(tile[j] + static_cast<Acc>(bias[j]));
-    } else {
-      for (int64_t j = 0; j < cols; ++j) to[j] = static_cast<T>(tile[j]);
-    }
-  }
+template <class Acc, class T>
+Acc widen_to(T value) {
+  return static_cast<Acc>(static_cast<compute_t<T>>(value));
+}
+
+// The bias of `count` columns, zero where there is none.
+template <class Acc>
+void load_bias(const GemmResult& c, int64_t col, int64_t count, Acc* bias) {
+  std::fill_n(bias, count, Acc{0});
+  if (c.bias == nullptr) return;
+  visit_float(c.bias_dtype, [&]<class T>() {
+    const T* from = static_cast<const T*>(c.bias) + col;
+    for (int64_t j = 0; j < count; ++j) bias[j] = widen_to<Acc>(from[j]);
+  });
 }
 
 template <class Acc, int kCols>
 void store(const Acc* tile, int64_t rows, int64_t cols, const GemmResult& c, int64_t row,
            int64_t col) {
-  if constexpr (std::is_same_v<Acc, double>) {
-    store_typed<double>(tile, kCols, rows, cols, c, row, col);
-  } else if (c.dtype == DType::kF32) {
-    store_typed<float>(tile, kCols, rows, cols, c, row, col);
-  } else if (c.dtype == DType::kBF16) {
-    store_typed<bf16>(tile, kCols, rows, cols, c, row, col);
-  } else {
-    store_typed<f16>(tile, kCols, rows, cols, c, row, col);
-  }
+  Acc bias[kCols];
+  load_bias(c, col, cols, bias);
+  visit_float(c.dtype, [&]<class T>() {
+    T* to = static_cast<T*>(c.data) + row * c.row_stride + col;
+    for (int64_t i = 0; i < rows; ++i, to += c.row_stride, tile += kCols) {
+      for (int64_t j = 0; j < cols; ++j) {
+        const Acc before = c.mode == WriteMode::kAccumulate ? widen_to<Acc>(to[j]) : bias[j];
+        to[j] = static_cast<T>(static_cast<compute_t<T>>(before + tile[j]));
+      }
+    }
+  });
 }
 
 }  // namespace

@@ -1,6 +1,7 @@
 // The FLOP rate that this machine reaches in a large GEMM, the denominator of MFU.
 //
-// Measured once per machine, instruction set, thread count and type, and kept in a cache file of the user
+// Measured once per machine, instruction set, thread count and type, and kept in a cache file of
+// the user
 // (`$XDG_CACHE_HOME/inkstone/peak.json`, else `~/.cache/...`), which `doctor` refreshes.
 #pragma once
 

@@ -10,13 +10,16 @@
 
 namespace ink {
 
-enum class DataFormat { kAuto, kText, kJsonl, kStore, kInternEvo };
+enum class DataFormat { kAuto, kText, kLines, kJsonl, kDictd, kFortune, kStore, kInternEvo };
 
 template <>
 struct Choices<DataFormat> {
   static constexpr Choice<DataFormat> kBuilt[] = {{"auto", DataFormat::kAuto},
                                                   {"txt", DataFormat::kText},
+                                                  {"lines", DataFormat::kLines},
                                                   {"jsonl", DataFormat::kJsonl},
+                                                  {"dictd", DataFormat::kDictd},
+                                                  {"fortune", DataFormat::kFortune},
                                                   {"store", DataFormat::kStore},
                                                   {"internevo", DataFormat::kInternEvo}};
 };

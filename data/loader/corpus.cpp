@@ -46,9 +46,20 @@ Corpus list_corpus(const std::string& path, DataFormat format) {
 }
 
 TextFormat text_format(DataFormat format) {
-  if (format == DataFormat::kText) return TextFormat::kTxt;
-  if (format == DataFormat::kJsonl) return TextFormat::kJsonl;
-  return TextFormat::kAuto;
+  switch (format) {
+    case DataFormat::kText:
+      return TextFormat::kTxt;
+    case DataFormat::kLines:
+      return TextFormat::kLines;
+    case DataFormat::kJsonl:
+      return TextFormat::kJsonl;
+    case DataFormat::kDictd:
+      return TextFormat::kDictd;
+    case DataFormat::kFortune:
+      return TextFormat::kFortune;
+    default:
+      return TextFormat::kAuto;
+  }
 }
 
 void hash_corpus(Corpus& corpus) {

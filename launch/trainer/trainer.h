@@ -40,6 +40,8 @@ class Trainer {
 
   [[nodiscard]] int64_t step() const { return counters_.step; }
   [[nodiscard]] double last_loss() const { return counters_.loss; }
+  [[nodiscard]] int64_t tokens() const { return counters_.tokens; }
+  [[nodiscard]] double elapsed() const;  // seconds since this part of the run began
 
  private:
   struct Counters {
@@ -58,7 +60,6 @@ class Trainer {
   // Does any rank want to stop? Collective.
   [[nodiscard]] bool vote_to_stop();
   [[nodiscard]] std::optional<EndReason> wants_to_stop() const;
-  [[nodiscard]] double elapsed() const;
 
   Session& session_;
   RunLog* log_;

@@ -1,0 +1,93 @@
+#include "launch/text_generation.h"
+
+namespace ink {
+namespace {
+
+// Bytes at the end of `text` that begin a character which is not complete yet.
+size_t incomplete_tail(std::string_view text) {
+  for (size_t back = 1; back <= std::min<size_t>(3, text.size()); ++back) {
+    const auto byte = static_cast<unsigned char>(text[text.size() - back]);
+    if ((byte & 0xC0u) == 0x80u) continue;
+    const size_t length = byte >= 0xF0 ? 4 : byte >= 0xE0 ? 3 : byte >= 0xC0 ? 2 : 1;
+    return length > back ? back : 0;
+  }
+  return 0;
+}
+
+// Collects the text of the tokens, hands whole characters on, and watches for stop texts.
+class TextStream {
+ public:
+  TextStream(const Tokenizer& tokenizer, const TextOptions& options)
+      : tokenizer_(tokenizer), options_(options) {}
+
+  // False when a stop text is complete.
+  bool add(int32_t id) {
+    if (!tokenizer_.is_special(id)) text_ += tokenizer_.piece_bytes(id);
+    for (const std::string& stop : options_.stop) {
+      const size_t at = text_.find(stop);
+      if (at == std::string::npos) continue;
+      text_.resize(at);
+      flush(text_.size());
+      return false;
+    }
+    flush(text_.size() - std::max(incomplete_tail(text_), possible_stop()));
+    return true;
+  }
+  const std::string& finish() {
+    flush(text_.size());
+    return text_;
+  }
+
+ private:
+  // Longest end of the text that may be the beginning of a stop text.
+  size_t possible_stop() const {
+    size_t longest = 0;
+    for (const std::string& stop : options_.stop) {
+      for (size_t n = std::min(stop.size(), text_.size()); n > longest; --n) {
+        if (text_.compare(text_.size() - n, n, stop, 0, n) == 0) longest = n;
+      }
+    }
+    return longest;
+  }
+  void flush(size_t until) {
+    if (until <= shown_) return;
+    if (options_.on_text) options_.on_text(std::string_view(text_).substr(shown_, until - shown_));
+    shown_ = until;
+  }
+  const Tokenizer& tokenizer_;
+  const TextOptions& options_;
+  std::string text_;
+  size_t shown_ = 0;
+};
+
+}  // namespace
+
+std::string name_of(StopReason reason) {
+  switch (reason) {
+    case StopReason::kEos:
+      return "eos";
+    case StopReason::kLength:
+      return "length";
+    case StopReason::kCallback:
+      return "stop";
+  }
+  return "";
+}
+
+TextResult continue_text(Runtime& runtime, const Decoder& model, const Tokenizer& tokenizer,
+                         std::string_view prompt, const SamplingOptions& sampling,
+                         const TextOptions& options) {
+  TextResult result;
+  if (tokenizer.adds_bos() && tokenizer.special_ids().bos)
+    result.prompt_ids.push_back(*tokenizer.special_ids().bos);
+  tokenizer.append_safe(prompt, result.prompt_ids);
+  if (result.prompt_ids.empty() && tokenizer.special_ids().bos)
+    result.prompt_ids.push_back(*tokenizer.special_ids().bos);
+  TextStream stream(tokenizer, options);
+  result.generated = generate(runtime, model, result.prompt_ids, sampling,
+                              [&](const SampledToken& token) { return stream.add(token.id); });
+  result.text = stream.finish();
+  return result;
+}
+
+}  // namespace ink

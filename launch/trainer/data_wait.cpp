@@ -1,0 +1,56 @@
+#include "launch/trainer/data_wait.h"
+
+#include <unistd.h>
+
+#include <chrono>
+#include <cstdio>
+#include <future>
+
+namespace ink {
+namespace {
+
+// One line that is written over on a terminal; nothing in a file.
+void show_progress(const PrepareProgress& progress) {
+  if (isatty(STDERR_FILENO) == 0) return;
+  fmt::print(stderr, "\rtokenising: {} documents, {} tokens, {:.1f} MB", progress.documents,
+             progress.tokens, static_cast<double>(progress.bytes) / 1e6);
+  std::fflush(stderr);
+}
+
+// Everybody returns together, once rank 0's `done` says so.
+void wait_for_rank_0(Launch& launch, const std::function<bool()>& done) {
+  Runtime runtime;
+  for (;;) {
+    const std::vector<int32_t> mine{launch.rank == 0 && done() ? 1 : 0};
+    const Tensor flag = to_tensor(runtime, mine);
+    launch.world->all_reduce(flag, ReduceOp::kMax)->wait();
+    if (to_vector<int32_t>(flag)[0] != 0) return;
+  }
+}
+
+}  // namespace
+
+SessionPlan plan_on_all_ranks(Launch& launch, const LoadedRun& loaded) {
+  SessionPlan plan;
+  if (launch.size == 1) {
+    agreed(launch, [&] { plan = plan_session(loaded, 1, show_progress); });
+    return plan;
+  }
+  std::future<SessionPlan> made;
+  if (launch.rank == 0)
+    made = std::async(std::launch::async,
+                      [&] { return plan_session(loaded, launch.size, show_progress); });
+  wait_for_rank_0(launch, [&] {
+    return made.wait_for(std::chrono::milliseconds(500)) == std::future_status::ready;
+  });
+  // First rank 0's verdict, so that the others do not begin to tokenise what it could not.
+  agreed(launch, [&] {
+    if (launch.rank == 0) plan = made.get();
+  });
+  agreed(launch, [&] {
+    if (launch.rank != 0) plan = plan_session(loaded, launch.size, {});
+  });
+  return plan;
+}
+
+}  // namespace ink

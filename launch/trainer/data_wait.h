@@ -1,0 +1,16 @@
+// Planning a session when reading the data may mean tokenising it first.
+//
+// Rank 0 alone makes the cache; the others must not sit in one collective meanwhile, whose time-out
+// they would meet. They all ask each other every half second whether rank 0 is ready, and then open
+// the finished cache themselves.
+#pragma once
+
+#include "launch/rendezvous/agreement.h"
+#include "launch/trainer/session.h"
+
+namespace ink {
+
+// Collective. AgreedExit when any rank cannot plan.
+[[nodiscard]] SessionPlan plan_on_all_ranks(Launch& launch, const LoadedRun& loaded);
+
+}  // namespace ink

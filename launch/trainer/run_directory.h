@@ -1,0 +1,37 @@
+// The directory of a run: may it be used, is there room, and one lock so that two jobs never write
+// into it.
+#pragma once
+
+#include <cstdint>
+#include <filesystem>
+#include <memory>
+#include <string>
+
+namespace ink {
+
+enum class DirectoryUse { kFresh, kOverwrite, kResume };
+
+class RunDirectory {
+ public:
+  // Error 4: not empty although kFresh, not writable (found by writing), too little space for
+  // `needed` bytes, or locked by a live process (named with its host). Makes the directory and
+  // takes the lock. kOverwrite removes what an earlier run left.
+  RunDirectory(const std::filesystem::path& path, DirectoryUse use, uint64_t needed);
+  ~RunDirectory();
+  RunDirectory(const RunDirectory&) = delete;
+  RunDirectory& operator=(const RunDirectory&) = delete;
+
+  [[nodiscard]] const std::filesystem::path& path() const { return path_; }
+  [[nodiscard]] const std::string& run_id() const { return run_id_; }
+
+ private:
+  std::filesystem::path path_;
+  std::string run_id_;
+  int lock_ = -1;
+};
+
+// Whether this process is the first of the job to report a failure in the directory: several ranks
+// may meet the same error.
+[[nodiscard]] bool first_to_report(const std::filesystem::path& run_directory);
+
+}  // namespace ink

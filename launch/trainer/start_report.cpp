@@ -1,0 +1,122 @@
+#include "launch/trainer/start_report.h"
+
+#include <cstdio>
+
+#include "engine/core/cpu_features.h"
+#include "engine/core/parallel_for.h"
+#include "engine/io/sha256.h"
+#include "engine/kernels/library_versions.h"
+
+namespace ink {
+namespace {
+
+std::string layout_text(const SessionPlan& plan) {
+  return fmt::format("dp{} x {} micro-batches x {} packs of {} tokens", plan.mesh.data,
+                     plan.accumulation, plan.run.train.micro_batch_size, plan.run.data.max_length);
+}
+
+int64_t tokens_per_step(const SessionPlan& plan) {
+  return plan.batches.global_batch_size * plan.run.data.max_length;
+}
+
+std::string model_text(const SessionPlan& plan) {
+  const ModelOptions& m = plan.model.options;
+  return fmt::format("{} layers, hidden {}, heads {}/{}, vocabulary {}, {}", m.num_hidden_layers,
+                     m.hidden_size, m.num_attention_heads, m.num_key_value_heads, m.vocab_size,
+                     name_of(plan.model.compute));
+}
+
+std::string data_text(const SessionPlan& plan) {
+  return fmt::format("{} documents, {} tokens, {} packs, {} steps per epoch", plan.data.documents(),
+                     plan.data.tokens(), plan.data.packs(),
+                     plan.data.steps_per_epoch(plan.batches));
+}
+
+void warn_of_differences(RunLog& log, const OpenedCheckpoint& resume, const SessionPlan& plan) {
+  WriterInfo now = resume.manifest.writer;
+  now.instruction_set = instruction_set();
+  now.libraries = library_versions();
+  now.threads = thread_count();
+  now.layout = fmt::format("dp{}", plan.mesh.data);
+  for (const std::string& line : differences(resume.manifest.writer, now)) {
+    log.warning("resume",
+                line + ": the run goes on, but not bit by bit (f32 losses agree to 1e-5)");
+  }
+}
+
+// The beginning of the first pack, so that a wrong tokenizer or a wrong file is seen at once.
+void show_first_pack(RunLog& log, const SessionPlan& plan) {
+  if (!plan.tokenizer || plan.data.train.empty()) return;
+  const TokenRange range = plan.data.train.front().packs->read(0);
+  const size_t count = std::min<size_t>(range.ids.size(), 60);
+  log.note("first pack: " +
+           plan.tokenizer->decode(std::span(range.ids).first(count), Specials::kKeep) + " ...");
+}
+
+}  // namespace
+
+void report_start(RunLog& log, Session& session, const StartFacts& facts) {
+  const SessionPlan& plan = session.plan();
+  const std::string config = dump_run(plan.run);
+  const int64_t parameters = session.model().parameters().element_count();
+  if (facts.resume) log.resume_at(facts.resume->manifest.step);
+  log.run(
+      {.command = facts.command,
+       .config_hash = sha256_of(std::as_bytes(std::span(config))).substr(0, 16),
+       .layout = layout_text(plan),
+       .devices = fmt::format("{} x cpu, {} threads each", session.world().size(), thread_count()),
+       .model = model_text(plan),
+       .resumed_from = facts.resume ? facts.resume->path.string() : "",
+       .parameters = parameters,
+       .trainable = parameters,
+       .total_steps = plan.total_steps,
+       .steps_per_epoch = plan.data.steps_per_epoch(plan.batches),
+       .tokens_per_step = tokens_per_step(plan),
+       .instruction_set = instruction_set(),
+       .libraries = library_versions()});
+  log.note("data: " + data_text(plan));
+  log.note("memory estimate per rank\n" + estimate_memory(plan).table());
+  for (const std::string& notice : facts.notices) log.warning("start", notice);
+  for (const std::string& notice : plan.model.notices) log.note(notice);
+  if (plan.run.faults)
+    log.warning("faults", "this run breaks itself on purpose: the faults section is present");
+  if (facts.resume) warn_of_differences(log, *facts.resume, plan);
+  show_first_pack(log, plan);
+}
+
+void report_end(RunLog& log, Session& session, const Trainer& trainer, EndReason reason) {
+  log.note("memory peak per rank\n" + session.runtime().allocator().report().table());
+  log.end({.step = trainer.step(),
+           .final_loss = trainer.last_loss(),
+           .elapsed = trainer.elapsed(),
+           .total_tokens = trainer.tokens(),
+           .reason = name_of(reason)});
+}
+
+void print_plan(const SessionPlan& plan, int world) {
+  fmt::print("model    {}\n         {} parameters\n", model_text(plan),
+             parameter_count(plan.model.options));
+  fmt::print("data     {}\n", data_text(plan));
+  fmt::print("layout   {} rank(s): {}\n", world, layout_text(plan));
+  fmt::print("steps    {} of {} tokens\n", plan.total_steps, tokens_per_step(plan));
+  fmt::print("run dir  {}\n", plan.run.checkpoint.dir);
+  fmt::print("memory per rank (estimate)\n{}", estimate_memory(plan).table());
+  fmt::print("disk per save (estimate)\n  {:.1f} MiB\n",
+             static_cast<double>(save_estimate(plan)) / (1 << 20));
+  const int64_t limit = plan.run.train.memory_limit ? plan.run.train.memory_limit->value : 0;
+  if (limit > 0 && estimate_memory(plan).total() > limit) {
+    throw Error(
+        ExitCode::kOutOfMemory, "train.memory_limit",
+        fmt::format("expected at least {} bytes, got {}", estimate_memory(plan).total(), limit),
+        "cheapest first: train.recompute: selective, then full; a smaller train.micro_batch_size; "
+        "optim.state_dtype: bf16");
+  }
+}
+
+uint64_t save_estimate(const SessionPlan& plan) {
+  const MemoryEstimate e = estimate_memory(plan);
+  const int64_t hf = plan.run.checkpoint.hf == HfExport::kNever ? 0 : e.weights;
+  return static_cast<uint64_t>(e.weights + e.optimizer + hf) + (uint64_t{1} << 20);
+}
+
+}  // namespace ink

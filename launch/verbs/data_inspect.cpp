@@ -1,0 +1,161 @@
+// inkstone data inspect | stats: a token store shown to people.
+
+#include <unistd.h>
+
+#include <cstdio>
+
+#include "data/loader/inspect.h"
+#include "data/tokenizer/load.h"
+#include "engine/io/atomic_file.h"
+#include "launch/verbs/data_verbs.h"
+
+namespace ink {
+namespace {
+
+struct InspectArguments {
+  std::string store, tokenizer, show = "text", split = "train", html;
+  int64_t row = 0, count = 1;
+  bool packed = false, verify = false;
+};
+
+Split split_of(const std::string& name) {
+  if (name == "train") return Split::kTrain;
+  if (name == "eval") return Split::kEval;
+  throw Error(ExitCode::kConfig, "--split", "expected train or eval, got " + name);
+}
+
+// Packs as training sees them.
+std::vector<Pack> read_packs(const TokenStore& store, const InspectArguments& a) {
+  const auto packs = static_cast<int64_t>(store.sizes(split_of(a.split)).packs);
+  if (a.row < 0 || a.row >= packs) {
+    throw Error(
+        ExitCode::kConfig, "--row",
+        fmt::format("expected a number below {}, the packs of {}, got {}", packs, a.split, a.row));
+  }
+  std::vector<Pack> read;
+  for (int64_t i = a.row; i < std::min(packs, a.row + a.count); ++i) {
+    read.push_back(make_pack(store.read_pack(split_of(a.split), static_cast<uint64_t>(i)),
+                             ResetPositions::kDocument));
+  }
+  return read;
+}
+
+// One document alone, as a pack of its own.
+std::vector<Pack> read_documents(const TokenStore& store, const InspectArguments& a) {
+  const auto documents = static_cast<int64_t>(store.sizes(split_of(a.split)).documents);
+  if (a.row < 0 || a.row >= documents) {
+    throw Error(ExitCode::kConfig, "--row",
+                fmt::format("expected a number below {}, the documents of {}, got {}", documents,
+                            a.split, a.row));
+  }
+  std::vector<Pack> read;
+  for (int64_t i = a.row; i < std::min(documents, a.row + a.count); ++i) {
+    TokenDocument document = store.read_document(split_of(a.split), static_cast<uint64_t>(i));
+    TokenRange range;
+    range.ids = std::move(document.ids);
+    range.untrained = std::move(document.untrained);
+    if (range.untrained.empty()) range.untrained.assign(range.ids.size(), 0);
+    range.starts = {0};
+    range.sources = {document.source};
+    range.origins = {document.origin};
+    read.push_back(make_pack(std::move(range), ResetPositions::kDocument));
+  }
+  return read;
+}
+
+PieceText piece_text(const std::shared_ptr<const Tokenizer>& tokenizer) {
+  if (!tokenizer) return {};
+  return {.decode =
+              [tokenizer](const std::vector<int32_t>& ids) {
+                return tokenizer->decode(ids, Specials::kKeep);
+              },
+          .piece = [tokenizer](int32_t id) { return tokenizer->id_to_piece(id); },
+          .is_special = [tokenizer](int32_t id) { return tokenizer->is_special(id); }};
+}
+
+void check_tokenizer(const TokenStore& store, const Tokenizer& tokenizer) {
+  const std::string& made_with = store.header().tokenizer_hash;
+  if (!made_with.empty() && made_with != tokenizer.content_hash()) {
+    throw Error(ExitCode::kBadInput, store.path(),
+                fmt::format("expected tokens of tokenizer {}, got {}", tokenizer.content_hash(),
+                            made_with));
+  }
+}
+
+ExitCode inspect(const InspectArguments& a, const CommandLine& command) {
+  const auto store = TokenStore::open(a.store);
+  if (a.verify) store->verify();
+  std::shared_ptr<const Tokenizer> tokenizer;
+  if (!a.tokenizer.empty()) tokenizer = load_tokenizer(a.tokenizer);
+  if (tokenizer) check_tokenizer(*store, *tokenizer);
+  const std::vector<Pack> packs = a.packed ? read_packs(*store, a) : read_documents(*store, a);
+  const PieceText text = piece_text(tokenizer);
+  if (!a.html.empty()) {
+    write_file_atomically(a.html, show_html(packs, text, a.store));
+    fmt::print("{}\n", a.html);
+    return ExitCode::kDone;
+  }
+  const bool color = !command.no_color && isatty(STDOUT_FILENO) != 0;
+  for (size_t i = 0; i < packs.size(); ++i) {
+    const Pack& pack = packs[i];
+    const StoreSource& source =
+        store->header().sources.at(static_cast<size_t>(pack.sources.front()));
+    fmt::print("{} {} of {}: {}:{}, {} tokens, {} trained, {} document(s)\n",
+               a.packed ? "pack" : "document", a.row + static_cast<int64_t>(i), a.split,
+               source.path, pack.origins.front(), pack.tokens.size(), pack.trained,
+               pack.starts.size());
+    if (a.show == "text" || a.show == "all")
+      fmt::print("{}\n", show_pack(pack, text, color ? InspectColor::kAnsi : InspectColor::kMarks));
+    if (a.show == "ids" || a.show == "labels" || a.show == "all")
+      fmt::print("{}\n", show_columns(pack, text));
+  }
+  return ExitCode::kDone;
+}
+
+ExitCode stats(const std::string& path, bool json, bool histogram) {
+  const auto store = TokenStore::open(path);
+  std::vector<SourceStats> all;
+  for (const Split split : {Split::kTrain, Split::kEval}) {
+    if (store->sizes(split).documents > 0) all.push_back(source_stats(*store, split));
+  }
+  if (json) {
+    nlohmann::json rows = nlohmann::json::array();
+    for (const SourceStats& one : all) rows.push_back(to_json(one));
+    fmt::print("{}\n", rows.dump(1));
+  } else {
+    fmt::print("{}", to_table(all, histogram));
+  }
+  return ExitCode::kDone;
+}
+
+}  // namespace
+
+void add_data_inspect(CLI::App& data, CommandLine& command) {
+  CLI::App* verb = data.add_subcommand(
+      "inspect", "show documents or packs, decoded, with borders and masked spans");
+  auto a = std::make_shared<InspectArguments>();
+  verb->add_option("store", a->store, "token store")->required();
+  verb->add_option("--tokenizer", a->tokenizer, "to decode with; without one, ids are shown");
+  verb->add_option("--row", a->row, "first document or pack, from 0")->capture_default_str();
+  verb->add_option("--n", a->count, "how many")->capture_default_str();
+  verb->add_option("--show", a->show, "text, ids, labels or all")
+      ->check(CLI::IsMember({"text", "ids", "labels", "all"}))
+      ->capture_default_str();
+  verb->add_option("--split", a->split, "train or eval")->capture_default_str();
+  verb->add_option("--html", a->html, "write a page instead");
+  verb->add_flag("--packed", a->packed, "packs as training sees them, not documents");
+  verb->add_flag("--verify", a->verify, "also read every byte and compare the store's hash");
+  verb->callback([a, &command] { command.run = [a, &command] { return inspect(*a, command); }; });
+}
+
+void add_data_stats(CLI::App& data, CommandLine& command) {
+  CLI::App* verb = data.add_subcommand("stats", "counts, lengths, fill rate");
+  auto store = std::make_shared<std::string>();
+  auto json = std::make_shared<bool>(false), histogram = std::make_shared<bool>(false);
+  verb->add_option("store", *store, "token store")->required();
+  verb->add_flag("--json", *json, "as JSON");
+  verb->add_flag("--hist", *histogram, "with a histogram of lengths");
+  verb->callback([=, &command] { command.run = [=] { return stats(*store, *json, *histogram); }; });
+}
+
+}  // namespace ink

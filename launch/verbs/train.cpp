@@ -1,0 +1,200 @@
+// inkstone train RUN.yaml [key.sub=value ...]: pretraining, on one process or under a launcher.
+
+#include <unistd.h>
+
+#include <cstdio>
+#include <thread>
+
+#include "configs/schema/run_file.h"
+#include "engine/core/cpu_features.h"
+#include "engine/core/parallel_for.h"
+#include "engine/io/atomic_file.h"
+#include "engine/io/sha256.h"
+#include "engine/kernels/kernel.h"
+#include "engine/kernels/library_versions.h"
+#include "launch/rendezvous/agreement.h"
+#include "launch/trainer/data_wait.h"
+#include "launch/trainer/hf_writer.h"
+#include "launch/trainer/run_directory.h"
+#include "launch/trainer/samples.h"
+#include "launch/trainer/signals.h"
+#include "launch/trainer/start_report.h"
+#include "launch/trainer/trainer.h"
+#include "launch/verbs/verb.h"
+
+namespace ink {
+namespace {
+
+namespace fs = std::filesystem;
+
+struct TrainArguments {
+  std::string file;
+  std::vector<std::string> overrides;
+  bool dry_run = false, overwrite = false, no_verify = false;
+  std::optional<std::string> resume, out;
+  std::optional<int64_t> max_steps;
+};
+
+LoadedRun load(const TrainArguments& arguments) {
+  std::vector<std::string> overrides = arguments.overrides;
+  if (arguments.out) overrides.push_back("checkpoint.dir=" + *arguments.out);
+  if (arguments.resume) overrides.push_back("checkpoint.resume=" + *arguments.resume);
+  return load_run(arguments.file, overrides);
+}
+
+// Ranks must run the same thing: compares a hash of configuration, binary version and data.
+void handshake(Launch& launch, const SessionPlan& plan) {
+  if (launch.size == 1) return;
+  const std::array<std::pair<const char*, std::string>, 3> fields{
+      {{"configuration", dump_run(plan.run)},
+       {"version", INKSTONE_VERSION},
+       {"data", plan.data.identity().dump()}}};
+  Runtime runtime;
+  for (const auto& [name, text] : fields) {
+    const std::string hash = sha256_of(std::as_bytes(std::span(text))).substr(0, 16);
+    const std::vector<int64_t> mine{static_cast<int64_t>(std::stoull(hash, nullptr, 16))};
+    const Tensor in = to_tensor(runtime, mine);
+    const Tensor out(runtime, {launch.size}, DType::kI64);
+    launch.world->all_gather(in, out)->wait();
+    const std::vector<int64_t> all = to_vector<int64_t>(out);
+    for (size_t r = 0; r < all.size(); ++r) {
+      if (all[r] != all[0])
+        throw Error(ExitCode::kConfig, fmt::format("rank {}", r),
+                    fmt::format("expected the {} of rank 0, got another", name));
+    }
+  }
+}
+
+// The checkpoint to go on from; nothing for a fresh start.
+std::optional<OpenedCheckpoint> find_resume(const RunOptions& run, const TrainArguments& arguments,
+                                            std::vector<std::string>& notices) {
+  if (!run.checkpoint.resume) return std::nullopt;
+  const std::string& wanted = *run.checkpoint.resume;
+  OpenedCheckpoint opened = wanted == "latest"
+                                ? open_latest(run.checkpoint.dir, !arguments.no_verify)
+                                : open_checkpoint(wanted, !arguments.no_verify);
+  for (const std::string& notice : opened.notices) notices.push_back(notice);
+  if (opened.path.empty()) {
+    notices.push_back(fmt::format("no checkpoint in {}: a fresh start", run.checkpoint.dir));
+    return std::nullopt;
+  }
+  return opened;
+}
+
+void choose_kernels(const RunOptions& run) {
+  for (const auto& [slot, label] : run.kernels) {
+    bool found = false;
+    for (KernelSlotBase* known : KernelSlotBase::all()) {
+      if (slot != known->name()) continue;
+      known->choose(Device::kCpu, label);
+      found = true;
+    }
+    if (!found)
+      throw Error(ExitCode::kConfig, "kernels." + slot,
+                  "expected the name of a kernel slot (inkstone doctor lists them)");
+  }
+}
+
+ExitCode train(Launch& launch, const TrainArguments& arguments, const CommandLine& command) {
+  const bool first = launch.rank == 0;
+  std::vector<std::string> notices;
+  std::optional<LoadedRun> loaded;
+  agreed(launch, [&] { loaded = load(arguments); });
+  SessionPlan plan = plan_on_all_ranks(launch, *loaded);
+  agreed(launch, [&] { handshake(launch, plan); });
+  agreed(launch, [&] { choose_kernels(plan.run); });
+  if (arguments.dry_run) {
+    if (first) print_plan(plan, launch.size);
+    return ExitCode::kDone;
+  }
+  const RunOptions run = plan.run;
+  std::optional<OpenedCheckpoint> resume;
+  std::unique_ptr<RunDirectory> directory;
+  agreed(launch, [&] { resume = find_resume(run, arguments, notices); });
+  agreed(launch, [&] {
+    const DirectoryUse use = run.checkpoint.resume ? DirectoryUse::kResume
+                             : arguments.overwrite ? DirectoryUse::kOverwrite
+                                                   : DirectoryUse::kFresh;
+    if (first)
+      directory = std::make_unique<RunDirectory>(run.checkpoint.dir, use, save_estimate(plan));
+  });
+  std::unique_ptr<Session> session;
+  std::optional<nlohmann::json> state;
+  agreed(launch, [&] {
+    session = std::make_unique<Session>(std::move(plan), *launch.world);
+    if (resume) {
+      state = session->restore(*resume);
+    } else {
+      for (std::string& notice : session->start_fresh()) notices.push_back(std::move(notice));
+    }
+  });
+  std::unique_ptr<RunLog> log;
+  TrainerOptions options{.max_steps = arguments.max_steps, .version = INKSTONE_VERSION};
+  agreed(launch, [&] {
+    if (!first) return;
+    options.run_id = directory->run_id();
+    options.write_hf = hf_writer(*session);
+    options.sample = sampler_of(*session);
+    write_file_atomically(fs::path(run.checkpoint.dir) / "run.yaml", dump_run(run));
+    log = std::make_unique<RunLog>(run.checkpoint.dir, run.log, command.quiet,
+                                   !command.no_color && isatty(STDERR_FILENO) != 0);
+    report_start(*log, *session, {.command = command.text, .resume = resume, .notices = notices});
+  });
+  Trainer trainer(*session, log.get(), std::move(options), state);
+  const EndReason reason = trainer.run();
+  if (log) report_end(*log, *session, trainer, reason);
+  return reason == EndReason::kSignal || reason == EndReason::kMaxHours ? ExitCode::kStopped
+                                                                        : ExitCode::kDone;
+}
+
+ExitCode run_train(const TrainArguments& arguments, const CommandLine& command) {
+  install_signal_handlers();
+  Launch launch = join_launch();
+  if (launch.local_size > 1)
+    set_thread_count(
+        std::max(1, static_cast<int>(std::thread::hardware_concurrency()) / launch.local_size));
+  ExitCode code = ExitCode::kInternal;
+  bool together = true;
+  try {
+    code = train(launch, arguments, command);
+  } catch (const AgreedExit& exit) {
+    code = exit.code;
+  } catch (...) {
+    together = launch.size == 1;
+    const std::string directory = arguments.out.value_or(
+        fs::exists(arguments.file) ? load(arguments).options.checkpoint.dir : ".");
+    if (together || first_to_report(directory)) {
+      code = report_current_exception();
+    } else {
+      code = ExitCode::kPeer;
+      std::this_thread::sleep_for(
+          std::chrono::milliseconds(500));  // whoever reports leaves first, with its code
+    }
+  }
+  leave_launch(launch, code, together);
+  return code;
+}
+
+}  // namespace
+
+void add_train(CLI::App& app, CommandLine& command) {
+  CLI::App* verb = app.add_subcommand("train", "pretrain a model from a run file");
+  auto arguments = std::make_shared<TrainArguments>();
+  verb->add_option("run", arguments->file, "run file (YAML)")->required();
+  verb->add_option("overrides", arguments->overrides, "key.sub=value, such as train.steps=100");
+  verb->add_flag("--dry-run", arguments->dry_run,
+                 "check everything, print memory and steps, start nothing");
+  verb->add_option("--resume", arguments->resume, "latest, a run directory or a step-N");
+  verb->add_option("--out", arguments->out, "run directory (checkpoint.dir)");
+  verb->add_option("--max-steps", arguments->max_steps,
+                   "stop after this step; the schedule keeps its length")
+      ->check(CLI::PositiveNumber);
+  verb->add_flag("--overwrite", arguments->overwrite,
+                 "start again in a directory that holds a run");
+  verb->add_flag("--no-verify", arguments->no_verify, "resume without checking file hashes");
+  verb->callback([arguments, &command] {
+    command.run = [arguments, &command] { return run_train(*arguments, command); };
+  });
+}
+
+}  // namespace ink

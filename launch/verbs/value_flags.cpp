@@ -1,0 +1,31 @@
+#include "launch/verbs/value_flags.h"
+
+#include <fmt/ranges.h>
+
+#include "configs/schema/scalar.h"
+#include "configs/schema/yaml_reader.h"
+#include "engine/core/error.h"
+#include "engine/core/nearest.h"
+
+namespace ink {
+
+int64_t parse_bytes_flag(const std::string& flag, const std::string& text) {
+  ConfigNode node;
+  node.kind = ConfigNode::Kind::kScalar;
+  node.text = text;
+  return to_bytes(node, at_least(1), flag).value;
+}
+
+DataFormat parse_format_flag(const std::string& text) {
+  std::vector<std::string> names;
+  for (const auto& choice : Choices<DataFormat>::kBuilt) {
+    if (choice.name == text) return choice.value;
+    names.emplace_back(choice.name);
+  }
+  const auto nearest = nearest_name(text, names);
+  throw Error(ExitCode::kConfig, "--format",
+              fmt::format("expected one of {}, got {}", fmt::join(names, ", "), text),
+              nearest ? fmt::format("did you mean {}?", *nearest) : "");
+}
+
+}  // namespace ink

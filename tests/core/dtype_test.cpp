@@ -57,7 +57,8 @@ TEST(F16, EveryValueGoesThroughFloatAndBack) {
     f16 value;
     value.bits = static_cast<uint16_t>(bits);
     const float wide = static_cast<float>(value);
-    if (!std::isnan(wide)) ASSERT_EQ(f16(wide).bits, bits);
+    if (std::isnan(wide)) continue;
+    ASSERT_EQ(f16(wide).bits, bits);
   }
 }
 

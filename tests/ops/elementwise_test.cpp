@@ -114,10 +114,11 @@ TEST(Cast, EveryBf16AndF16ValueSurvivesTheWayThroughF32) {
     const auto* got = static_cast<const uint16_t*>(back.raw());
     const Values values = to_values(all);
     for (size_t i = 0; i < 65536; ++i) {
-      if (!std::isnan(values[i]))
-        ASSERT_EQ(got[i], bits[i]) << name_of(dtype);
-      else
+      if (std::isnan(values[i])) {
         ASSERT_TRUE(std::isnan(to_values(back.slice(static_cast<int64_t>(i), 1))[0]));
+      } else {
+        ASSERT_EQ(got[i], bits[i]) << name_of(dtype);
+      }
     }
   }
 }

@@ -1,7 +1,7 @@
 // AdamW in one pass over a flat range; formula in engine/ops/adamw.h.
 //
-// Random words: element e takes its moments' bits from word e % 4 of philox(key, e / 4, 2 * update)
-// (low half: m, high half: v) and its parameter's bits from the same word of update 2 * update + 1.
+// Random words: element e takes word e % 4 of philox(key, e / 4, update); m rounds by its low half,
+// v by its high half, the parameter by the middle. Shared bits leave each of the three unbiased.
 #include "engine/ops/adamw.h"
 
 #include <cstring>
@@ -30,14 +30,14 @@ Factors factors_of(const AdamWOptions& options, const StepState& state) {
           .eps = static_cast<float>(options.eps)};
 }
 
-// f32 stays; bf16 is rounded up with the probability of what it cuts off. Infinity and NaN are
-// converted as usual.
+// f32 stays; bf16 is rounded up with the probability of what it cuts off. Infinity stays, NaN stays
+// quiet; selects instead of branches, so that the loop vectorises.
 inline void store_rounded(float value, uint32_t, float& to) { to = value; }
 inline void store_rounded(float value, uint32_t random, bf16& to) {
-  const uint32_t word = std::bit_cast<uint32_t>(value);
-  const bool finite = (word & 0x7f800000u) != 0x7f800000u;
-  const auto drawn = static_cast<uint16_t>((word + (random & 0xffffu)) >> 16);
-  to.bits = finite ? drawn : bf16(value).bits;
+  const uint32_t word = std::bit_cast<uint32_t>(value), magnitude = word & 0x7fffffffu;
+  const uint32_t up = magnitude < 0x7f800000u ? random & 0xffffu : 0u;
+  const uint32_t quiet = magnitude > 0x7f800000u ? 0x400000u : 0u;
+  to.bits = static_cast<uint16_t>(((word + up) | quiet) >> 16);
 }
 
 // What one chunk reads and writes. master is nullptr when param is the weight itself.
@@ -49,14 +49,15 @@ struct Range {
   M* m;
   M* v;
   int64_t count;
-  const uint32_t* moment_words;
-  const uint32_t* param_words;
+  const uint32_t* words;
 };
+
+// Is anything rounded stochastically?
+template <class P, class M, bool kMaster>
+constexpr bool kRandom = std::is_same_v<M, bf16> || (std::is_same_v<P, bf16> && !kMaster);
 
 template <class P, class M, bool kMaster>
 inline void update_range(const Range<P, M>& at, const Factors& f) {
-  constexpr bool kDrawMoments = std::is_same_v<M, bf16>;
-  constexpr bool kDrawParam = std::is_same_v<P, bf16> && !kMaster;
 #pragma omp simd
   for (int64_t i = 0; i < at.count; ++i) {
     const float g = at.grad[i] * f.gradient;
@@ -64,14 +65,14 @@ inline void update_range(const Range<P, M>& at, const Factors& f) {
     const float v = f.beta2 * static_cast<float>(at.v[i]) + (1 - f.beta2) * g * g;
     const float w = kMaster ? at.master[i] : static_cast<float>(at.param[i]);
     const float next = w - (f.decay * w + f.step * m / (std::sqrt(v * f.inverse_bias2) + f.eps));
-    const uint32_t bits = kDrawMoments ? at.moment_words[i] : 0;
+    const uint32_t bits = kRandom<P, M, kMaster> ? at.words[i] : 0;
     store_rounded(m, bits, at.m[i]);
     store_rounded(v, bits >> 16, at.v[i]);
     if constexpr (kMaster) {
       at.master[i] = next;
       at.param[i] = static_cast<P>(next);
     } else {
-      store_rounded(next, kDrawParam ? at.param_words[i] : 0, at.param[i]);
+      store_rounded(next, bits >> 8, at.param[i]);
     }
   }
 }
@@ -82,11 +83,11 @@ struct Draw {
 };
 
 // Words of elements [first, first + count); returns the place of element `first`.
-inline const uint32_t* draw_words(const Draw& draw, uint64_t stream, int64_t first, int64_t count,
+inline const uint32_t* draw_words(const Draw& draw, int64_t first, int64_t count,
                                   uint32_t* buffer) {
   const int64_t block = first / 4, skip = first % 4;
-  philox_words(draw.key, static_cast<uint64_t>(block), 1, 2 * draw.update + stream, 0,
-               (skip + count + 3) / 4, buffer);
+  philox_words(draw.key, static_cast<uint64_t>(block), 1, draw.update, 0, (skip + count + 3) / 4,
+               buffer);
   return buffer + skip;
 }
 
@@ -103,10 +104,9 @@ void update_all(const Tensor& grad, const AdamWOptions& options, const StepState
                             m.data<M>(),
                             v.data<M>(),
                             0,
-                            nullptr,
                             nullptr};
     Isa::run([=] {
-      uint32_t moment_words[kChunk + 8], param_words[kChunk + 8];
+      uint32_t words[kChunk + 8];
       for (int64_t first = begin; first < begin + length; first += kChunk) {
         Range<P, M> chunk = whole;
         chunk.count = std::min(kChunk, begin + length - first);
@@ -115,10 +115,8 @@ void update_all(const Tensor& grad, const AdamWOptions& options, const StepState
         if constexpr (kMaster) chunk.master += first;
         chunk.m += first;
         chunk.v += first;
-        if constexpr (std::is_same_v<M, bf16>)
-          chunk.moment_words = draw_words(draw, 0, global + first, chunk.count, moment_words);
-        if constexpr (std::is_same_v<P, bf16> && !kMaster)
-          chunk.param_words = draw_words(draw, 1, global + first, chunk.count, param_words);
+        if constexpr (kRandom<P, M, kMaster>)
+          chunk.words = draw_words(draw, global + first, chunk.count, words);
         update_range<P, M, kMaster>(chunk, factors);
       }
     });

@@ -14,6 +14,22 @@ inline double sum_in_halves(const double* partials, int64_t count) {
          sum_in_halves(partials + count / 2, count - count / 2);
 }
 
+// Sums map(value) over a run of elements in 16 lanes, the same ones on every instruction set.
+template <class T, class Map>
+inline double lane_sum(const T* values, int64_t count, const Map& map) {
+  constexpr int64_t kLanes = 16;
+  double lanes[kLanes] = {};
+  int64_t i = 0;
+  for (; i + kLanes <= count; i += kLanes) {
+    for (int64_t k = 0; k < kLanes; ++k) lanes[k] += map(static_cast<double>(widen(values[i + k])));
+  }
+  for (int64_t k = 0; i < count; ++i, ++k) lanes[k] += map(static_cast<double>(widen(values[i])));
+  for (int64_t half = kLanes / 2; half > 0; half /= 2) {
+    for (int64_t k = 0; k < half; ++k) lanes[k] += lanes[k + half];
+  }
+  return lanes[0];
+}
+
 // map is applied to every element, as f64.
 template <class Isa, class Map>
 double block_sum(const Tensor& x, const Map& map) {
@@ -24,12 +40,7 @@ double block_sum(const Tensor& x, const Map& map) {
     for_spans(x.rows(), x.cols(), flat, [&](int64_t row, int64_t column, int64_t count) {
       const T* values = at<T>(x, row, column);
       double* partial = partials.data<double>() + (flat ? column / kSpan : row);
-      Isa::run([=] {
-        double total = 0;
-#pragma omp simd reduction(+ : total)
-        for (int64_t i = 0; i < count; ++i) total += map(static_cast<double>(widen(values[i])));
-        *partial = total;
-      });
+      Isa::run([=] { *partial = lane_sum(values, count, map); });
     });
   });
   if (x.numel() == 0) return 0;

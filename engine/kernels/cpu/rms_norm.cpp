@@ -158,7 +158,7 @@ template <class Isa>
 void backward_weight(const Tensor& dn, const Tensor& h, const Tensor& rstd, WriteMode mode,
                      Tensor& dw) {
   const int64_t R = h.rows(), C = h.cols();
-  const int threads = R * C >= kParallelElements ? thread_count() : 1;
+  const int threads = R * C > kParallelElements ? thread_count() : 1;
   Tensor sums(h.runtime(), {threads, C}, DType::kF64, MemoryTag::kWorkspace);
   zero(sums);
   visit_float(h.dtype(), [&]<class T>() {

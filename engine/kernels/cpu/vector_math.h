@@ -53,7 +53,7 @@ bool on_avx512(A...) {
 }
 
 // Work below this many elements is not worth waking threads for.
-constexpr int64_t kParallelElements = 16384;
+constexpr int64_t kParallelElements = 65536;
 // Elements of a flat tensor that one call of a body takes.
 constexpr int64_t kSpan = 8192;
 
@@ -65,7 +65,7 @@ void for_spans(int64_t rows, int64_t cols, bool flat, const Body& body) {
   if (total == 0) return;
   const int64_t length = flat ? kSpan : cols;
   const int64_t spans = flat ? (total + kSpan - 1) / kSpan : rows;
-#pragma omp parallel for schedule(static) if (total >= kParallelElements)
+#pragma omp parallel for schedule(static) if (total > kParallelElements)
   for (int64_t s = 0; s < spans; ++s) {
     if (flat) {
       body(int64_t{0}, s * length, std::min(length, total - s * length));

@@ -41,7 +41,8 @@ std::string MemoryReport::table() const {
 void* Allocator::allocate(int64_t bytes, MemoryTag tag) {
   if (bytes <= 0) return nullptr;
   const std::lock_guard lock(mutex_);
-  const int64_t wanted = round_up(bytes, kAlignment);
+  // Rounded before the look-up: a block must be found again by the request it was made for.
+  const int64_t wanted = round_up(bytes, bytes >= kHugePage ? kHugePage : kAlignment);
   if (report_.limit > 0 && report_.total + wanted > report_.limit) {
     throw Error(ExitCode::kOutOfMemory, "memory_limit",
                 fmt::format("{:.1f} MiB more for {} do not fit\n{}", mib(wanted), name_of(tag),
@@ -52,7 +53,7 @@ void* Allocator::allocate(int64_t bytes, MemoryTag tag) {
   int64_t capacity = 0;
   void* pointer = take_cached(wanted, capacity);
   if (pointer == nullptr) {
-    capacity = wanted >= kHugePage ? round_up(wanted, kHugePage) : wanted;
+    capacity = wanted;
     pointer = system_allocate(capacity);
     if (pointer == nullptr) {
       release_cache_locked();

@@ -28,6 +28,7 @@ struct Lanes {
   static constexpr int kPanel = kBytes == 64 ? 4 : 2;
   using Vec [[gnu::vector_size(kBytes)]] = R;
   using IntVec [[gnu::vector_size(kBytes)]] = Integer;
+  using Bits [[gnu::vector_size(kBytes)]] = std::make_unsigned_t<Integer>;
 };
 
 // Rows of a product that are worked on together.
@@ -59,6 +60,7 @@ template <class L>
 typename L::Vec exp_lanes(typename L::Vec x) {
   using Vec = typename L::Vec;
   using IntVec = typename L::IntVec;
+  using Bits = typename L::Bits;
   if constexpr (sizeof(typename L::Real) == 8) {
     Vec y;
     for (int i = 0; i < L::kWidth; ++i) y[i] = std::exp(x[i]);
@@ -75,7 +77,8 @@ typename L::Vec exp_lanes(typename L::Vec x) {
     p = p * r + 0.5f;
     p = p * r + 1.0f;
     p = p * r + 1.0f;
-    const IntVec scale = (reinterpret_cast<IntVec>(shifted) << 23) + 0x3f800000;
+    // Lanes far below -87 wrap around here and become 0 in the end.
+    const Bits scale = (reinterpret_cast<Bits>(shifted) << 23) + 0x3f800000u;
     const Vec y = p * reinterpret_cast<Vec>(scale);
     return reinterpret_cast<Vec>(reinterpret_cast<IntVec>(y) & ~(x < -87.0f));
   }

@@ -5,6 +5,7 @@
 #include <numeric>
 
 #include "data/text/utf8.h"
+#include "engine/core/nearest.h"
 #include "engine/io/json.h"
 
 namespace ink {
@@ -15,21 +16,6 @@ using nlohmann::json;
 constexpr JsonLimits kRowLimits{.max_bytes = uint64_t{256} << 20, .max_depth = 32};
 constexpr std::array<std::string_view, 5> kKeys{"text", "content", "tokens", "input_ids", "labels"};
 constexpr int64_t kIgnored = -100;
-
-// Levenshtein distance.
-size_t edit_distance(std::string_view a, std::string_view b) {
-  std::vector<size_t> row(b.size() + 1);
-  std::iota(row.begin(), row.end(), size_t{0});
-  for (size_t i = 0; i < a.size(); ++i) {
-    size_t diagonal = row[0]++;
-    for (size_t j = 0; j < b.size(); ++j) {
-      const size_t replaced = diagonal + (a[i] != b[j]);
-      diagonal = row[j + 1];
-      row[j + 1] = std::min({replaced, row[j] + 1, row[j + 1] + 1});
-    }
-  }
-  return row.back();
-}
 
 [[noreturn]] void refuse_keys(const json& row, const std::string& place) {
   std::string found, nearest;
@@ -54,7 +40,7 @@ size_t edit_distance(std::string_view a, std::string_view b) {
 
 [[noreturn]] void refuse(const std::string& place, const std::string& expected, const json& value) {
   throw RowError(ExitCode::kBadInput, place,
-               "expected " + expected + ", got " + describe_json(value));
+                 "expected " + expected + ", got " + describe_json(value));
 }
 
 std::vector<int64_t> integers(const json& row, const char* key, int64_t min,
@@ -105,8 +91,8 @@ void check_utf8(const std::string& text, const std::string& place) {
   const size_t bad = find_invalid_utf8(text);
   if (bad == std::string::npos) return;
   throw RowError(ExitCode::kBadInput, place,
-               fmt::format("expected UTF-8, got byte 0x{:02X} at offset {}",
-                           static_cast<uint8_t>(text[bad]), bad));
+                 fmt::format("expected UTF-8, got byte 0x{:02X} at offset {}",
+                             static_cast<uint8_t>(text[bad]), bad));
 }
 
 void parse_row(std::string_view row, const std::string& place, Document& document) {

@@ -2,7 +2,6 @@
 
 #include <algorithm>
 #include <array>
-#include <numeric>
 
 #include "data/text/utf8.h"
 #include "engine/core/nearest.h"

@@ -1,0 +1,114 @@
+#include "launch/machine_peak.h"
+
+#include <algorithm>
+#include <chrono>
+#include <cstdlib>
+#include <filesystem>
+#include <fstream>
+#include <nlohmann/json.hpp>
+#include <string>
+#include <vector>
+
+#include "engine/core/cpu_features.h"
+#include "engine/core/parallel_for.h"
+#include "engine/io/atomic_file.h"
+#include "engine/io/json.h"
+#include "engine/ops/linear.h"
+
+namespace ink {
+namespace {
+
+namespace fs = std::filesystem;
+
+constexpr int64_t kTokens = 1024, kIn = 2048, kOut = 2048;
+constexpr double kSeconds = 1.0;
+constexpr int kMinRepeats = 3;  // the first one also pages memory in and builds primitives
+
+// Empty: this user has no place for a cache.
+fs::path cache_file() {
+  if (const char* cache = std::getenv("XDG_CACHE_HOME"); cache != nullptr && *cache != '\0')
+    return fs::path(cache) / "inkstone" / "peak.json";
+  if (const char* home = std::getenv("HOME"); home != nullptr && *home != '\0')
+    return fs::path(home) / ".cache" / "inkstone" / "peak.json";
+  return {};
+}
+
+// Homes are shared between machines: the processor's name tells them apart.
+std::string processor_name() {
+  std::ifstream file("/proc/cpuinfo");
+  for (std::string line; std::getline(file, line);)
+    if (line.starts_with("model name")) return line.substr(line.find(':') + 1);
+  return " unknown processor";
+}
+
+std::string key_of(DType compute) {
+  return fmt::format("{}, {} threads, {},{}", instruction_set(), thread_count(), name_of(compute),
+                     processor_name());
+}
+
+// A cache that is absent, foreign or damaged counts as empty: it is measured and written again.
+nlohmann::json read_cache() {
+  const fs::path path = cache_file();
+  std::error_code failed;
+  if (path.empty() || !fs::exists(path, failed)) return nlohmann::json::object();
+  try {
+    nlohmann::json cache = read_json(path);
+    if (cache.is_object()) return cache;
+  } catch (const Error&) {
+  }
+  return nlohmann::json::object();
+}
+
+void store(DType compute, double peak) {
+  const fs::path path = cache_file();
+  if (path.empty()) return;
+  nlohmann::json cache = read_cache();
+  cache[key_of(compute)] = peak;
+  try {
+    fs::create_directories(path.parent_path());
+    write_file_atomically(path, cache.dump(2) + "\n");
+  } catch (const Error&) {  // MFU then costs a second per run; nothing else is lost
+  } catch (const fs::filesystem_error&) {
+  }
+}
+
+// Small values of both signs: zeros and denormals run at other speeds on some machines.
+Tensor pattern(Runtime& runtime, const Shape& shape, DType dtype) {
+  return visit_float(dtype, [&]<class T>() {
+    std::vector<T> values(static_cast<size_t>(shape.numel()));
+    for (size_t i = 0; i < values.size(); ++i)
+      values[i] = static_cast<T>(static_cast<float>(i * 7 % 31) / 16.0F - 1.0F);
+    return to_tensor<T>(runtime, values, shape);
+  });
+}
+
+}  // namespace
+
+std::optional<double> cached_peak(DType compute) {
+  const nlohmann::json cache = read_cache();
+  const auto found = cache.find(key_of(compute));
+  if (found == cache.end() || !found->is_number()) return std::nullopt;
+  const double peak = found->get<double>();
+  return peak > 0 ? std::optional(peak) : std::nullopt;
+}
+
+double measure_peak(Runtime& runtime, DType compute) {
+  using Clock = std::chrono::steady_clock;
+  const Scoped tag(runtime.tag, MemoryTag::kWorkspace);
+  const Tensor x = pattern(runtime, {kTokens, kIn}, compute);
+  const Tensor w = pattern(runtime, {kOut, kIn}, compute);
+  Tensor y(runtime, {kTokens, kOut}, compute);
+  constexpr double kFlops = 2.0 * kTokens * kIn * kOut;
+  double best = 0, total = 0;
+  for (int repeat = 0; repeat < kMinRepeats || total < kSeconds; ++repeat) {
+    const Clock::time_point start = Clock::now();
+    linear_forward(runtime.device(), x, w, Tensor(), y);
+    const double seconds = std::chrono::duration<double>(Clock::now() - start).count();
+    total += seconds;
+    best = std::max(best, kFlops / std::max(seconds, 1e-9));
+  }
+  store(compute, best);
+  return best;
+}
+
+}  // namespace ink

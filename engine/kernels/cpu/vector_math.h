@@ -11,6 +11,7 @@
 #include <bit>
 #include <cmath>
 #include <cstdint>
+#include <type_traits>
 
 #include "engine/core/cpu_features.h"
 #include "engine/core/parallel_for.h"
@@ -90,9 +91,20 @@ template <class T>
 inline compute_t<T> widen(T value) {
   return static_cast<compute_t<T>>(value);
 }
+// The same rounding as static_cast<T>. bf16's choice between NaN and number is a mask here: a
+// branch that the compiler threads through two roundings in a row would stop the vectoriser.
 template <class T>
 inline T narrow(compute_t<T> value) {
-  return static_cast<T>(value);
+  if constexpr (std::is_same_v<T, bf16>) {
+    const uint32_t word = std::bit_cast<uint32_t>(value);
+    const uint32_t nan = 0u - static_cast<uint32_t>((word & 0x7fffffffu) > 0x7f800000u);
+    const uint32_t rounded = word + 0x7fffu + ((word >> 16) & 1u);
+    bf16 result;
+    result.bits = static_cast<uint16_t>(((rounded & ~nan) | ((word | 0x400000u) & nan)) >> 16);
+    return result;
+  } else {
+    return static_cast<T>(value);
+  }
 }
 
 // e^x without branches, 2 ulp in [-87, 88], held constant outside: Cody and Waite's reduction by

@@ -30,6 +30,12 @@ std::string memory_text(const StepRow& row) {
   return fmt::format("{:.2f}/{:.2f} GB", gigabytes(row.mem_peak), gigabytes(row.mem_limit));
 }
 
+std::string size_text(uint64_t bytes) {
+  const auto value = static_cast<double>(bytes);
+  return bytes < 1'000'000'000 ? fmt::format("{:.1f} MB", value / 1e6)
+                               : fmt::format("{:.2f} GB", value / 1e9);
+}
+
 double share_of(double part, double whole) { return whole > 0 ? part / whole : 0; }
 
 // 123456789 -> 123,456,789
@@ -128,8 +134,8 @@ std::string eval_lines(const EvalRow& row) {
 }
 
 std::string checkpoint_line(const CheckpointRow& row) {
-  return fmt::format("save  step {}  {}  {:.2f} GB in {:.1f} s", row.step, row.path,
-                     static_cast<double>(row.bytes) / 1e9, row.seconds);
+  return fmt::format("save  step {}  {}  {} in {:.1f} s", row.step, row.path, size_text(row.bytes),
+                     row.seconds);
 }
 
 std::string sample_block(const SampleRow& row) {

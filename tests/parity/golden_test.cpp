@@ -1,0 +1,183 @@
+// One rank against torch and transformers on the golden models, per tensor.
+#include <gtest/gtest.h>
+
+#include <cmath>
+
+#include "launch/trainer/device_batch.h"
+#include "models/generate/generator.h"
+#include "parallel/comm/self_group.h"
+#include "tests/support/compare.h"
+#include "tests/support/trainee.h"
+
+namespace ink {
+namespace {
+
+constexpr double kF32 = 1e-5;  // rel-F of one tensor, relative of one number
+
+struct Series {
+  std::vector<double> losses, norms, rates;
+};
+
+// The ten steps of the fixture, every global batch as one micro-batch.
+Series train(Trainee& trainee, const Fixture& fixture) {
+  Series run;
+  for (int64_t step = 0; step < Fixture::kSteps; ++step) {
+    const HostBatch batch = fixture.all(step);
+    const StepResult result = trainee.step().run({&batch, 1}, fixture.trained(step), step + 1);
+    run.losses.push_back(result.loss);
+    run.norms.push_back(result.state.grad_norm);
+    run.rates.push_back(result.state.lr);
+  }
+  return run;
+}
+
+void expect_series(const std::vector<double>& got, const nlohmann::json& want, double tolerance,
+                   const char* what) {
+  ASSERT_EQ(got.size(), want.size());
+  for (size_t t = 0; t < got.size(); ++t)
+    EXPECT_NEAR(got[t], want[t].get<double>(), tolerance * std::abs(want[t].get<double>()))
+        << what << " of step " << t;
+}
+
+class GoldenModel : public testing::TestWithParam<const char*> {
+ protected:
+  Golden golden_{GetParam()};
+  Fixture fixture_;
+  std::unique_ptr<ProcessGroup> alone_ = make_self_group();
+};
+
+TEST_P(GoldenModel, LogitsOfPackedRows) {
+  Trainee trainee(golden_, *alone_);
+  const Scoped no_grad(trainee.runtime().grad_enabled, false);
+  for (const int64_t row : {0, 3}) {
+    const Batch batch = to_device(trainee.runtime(), fixture_.pack(0, {row}), 1.0, 0);
+    const Values got = to_values(trainee.model().logits(batch, 0));
+    EXPECT_LE(rel_frobenius(got, golden_.tensor(fmt::format("logits.row{}", row))), kF32)
+        << "row " << row;
+  }
+}
+
+TEST_P(GoldenModel, LossOfEveryRow) {
+  Trainee trainee(golden_, *alone_);
+  const auto want = golden_.expected()["loss_sum_per_row"].get<std::vector<double>>();
+  for (int64_t row = 0; row < Fixture::kRows; ++row) {
+    const double sum = trainee.loss_sum(fixture_.pack(0, {row}));
+    EXPECT_NEAR(sum, want[static_cast<size_t>(row)], kF32 * want[static_cast<size_t>(row)])
+        << "row " << row;
+  }
+}
+
+TEST_P(GoldenModel, GradientOfEveryTensor) {
+  Trainee trainee(golden_, *alone_);
+  trainee.backward_of(fixture_.all(0), static_cast<double>(fixture_.trained(0)));
+  expect_close(trainee.gradients(), golden_.tensors("grad."), kF32, "gradient");
+}
+
+TEST_P(GoldenModel, TenSteps) {
+  Trainee trainee(golden_, *alone_);
+  const Series run = train(trainee, fixture_);
+  expect_series(run.losses, golden_.expected()["loss"], kF32, "loss");
+  expect_series(run.norms, golden_.expected()["grad_norm_before_clip"], kF32, "norm");
+  expect_series(run.rates, golden_.expected()["lr"], 1e-15, "rate");
+}
+
+TEST_P(GoldenModel, TenStepsWithTheUsualEps) {
+  TraineeOptions options;
+  options.optim.eps = 1e-8;
+  Trainee trainee(golden_, *alone_, options);
+  expect_series(train(trainee, fixture_).losses, golden_.expected()["loss_with_eps_1e_8"], kF32,
+                "loss");
+}
+
+TEST_P(GoldenModel, GreedyTokens) {
+  Trainee trainee(golden_, *alone_);
+  const nlohmann::json& greedy = golden_.expected()["greedy"];
+  const auto want = greedy["continuation"].get<std::vector<int32_t>>();
+  const Generated got =
+      generate(trainee.runtime(), trainee.model(), greedy["prompt"].get<std::vector<int32_t>>(),
+               {.max_new_tokens = static_cast<int64_t>(want.size()), .temperature = 0});
+  EXPECT_EQ(got.ids, want);
+  EXPECT_EQ(got.reason, StopReason::kLength);
+}
+
+INSTANTIATE_TEST_SUITE_P(Models, GoldenModel,
+                         testing::Values("internlm2", "internlm2_tied", "internlm2_wide",
+                                         "internlm1", "llama_tied", "qwen2_tied"),
+                         [](const auto& info) { return std::string(info.param); });
+
+TEST(Golden, ParametersAndMomentsAfterTenSteps) {
+  const Golden golden("internlm2");
+  const Fixture fixture;
+  const auto alone = make_self_group();
+  Trainee trainee(golden, *alone);
+  (void)train(trainee, fixture);
+  expect_close(trainee.parameters(), golden.tensors("after10.param."), kF32, "parameter");
+  expect_close(trainee.first_moments(), golden.tensors("after10.exp_avg."), kF32, "m");
+  expect_close(trainee.second_moments(), golden.tensors("after10.exp_avg_sq."), kF32, "v");
+}
+
+// Against torch's own error with everything in bf16, per tensor.
+TEST(Golden, Bf16GradientsWithinTwiceTheErrorOfTorch) {
+  const Golden golden("internlm2");
+  const Fixture fixture;
+  const auto alone = make_self_group();
+  TraineeOptions options;
+  options.compute = DType::kBF16;
+  Trainee trainee(golden, *alone, options);
+  const double loss = trainee.backward_of(fixture.all(0), static_cast<double>(fixture.trained(0)));
+  EXPECT_NEAR(loss, golden.expected()["loss"][0].get<double>(), 2e-3 * loss);
+  const NamedValues got = trainee.gradients(), want = golden.tensors("grad.");
+  const nlohmann::json& torch = golden.expected()["bf16_error"]["bf16"]["grad"];
+  ASSERT_EQ(torch.size(), want.size());
+  for (const auto& [name, values] : want) {
+    const double error = rel_frobenius(got.at(name), values);
+    EXPECT_LE(error, 2 * torch.at(name).get<double>()) << name;
+    EXPECT_LE(error, 0.08) << name;
+    EXPECT_GT(error, 1e-5) << name << ": nothing was rounded";
+  }
+}
+
+// Dynamic NTK: theta grows with the length of the sequence once it passes 32 positions.
+TEST(Golden, InternLM3LogitsAtEveryLength) {
+  const Golden golden("internlm3");
+  const auto alone = make_self_group();
+  Trainee trainee(golden, *alone);
+  const Scoped no_grad(trainee.runtime().grad_enabled, false);
+  for (const int32_t length : {24, 32, 33, 64, 96}) {
+    const Values ids = golden.tensor(fmt::format("tokens.{}", length));
+    HostBatch host{.tokens = {ids.begin(), ids.end()}, .cu_seqlens = {0, length}};
+    for (int32_t t = 0; t < length; ++t) {
+      host.labels.push_back(-100);
+      host.positions.push_back(t);
+      host.token_ids.push_back(t);
+    }
+    host.max_seqlen = length;
+    const Batch batch = to_device(trainee.runtime(), host, 1.0, 0);
+    const Values want = golden.tensor(fmt::format("logits.{}", length));
+    EXPECT_LE(rel_frobenius(to_values(trainee.model().logits(batch, length)), want), kF32)
+        << "length " << length;
+    if (length > 32) {
+      EXPECT_GT(rel_frobenius(to_values(trainee.model().logits(batch, 0)), want), 1e-3)
+          << "the angles of length " << length << " are those without scaling";
+    }
+  }
+}
+
+// The whole path learns: one batch to a loss below 0.05.
+TEST(Golden, OverfitsOneBatch) {
+  const Golden golden("internlm2_tied");
+  const Fixture fixture;
+  const auto alone = make_self_group();
+  TraineeOptions options;
+  options.optim.lr = 1e-2;
+  options.optim.weight_decay = 0;
+  Trainee trainee(golden, *alone, options);
+  const HostBatch batch = fixture.pack(0, {3, 7});
+  double loss = 0;
+  for (int64_t step = 1; step <= 80; ++step)
+    loss = trainee.step().run({&batch, 1}, batch.trained, step).loss;
+  EXPECT_LT(loss, 0.05);
+}
+
+}  // namespace
+}  // namespace ink

@@ -1,5 +1,7 @@
 #include "launch/text_generation.h"
 
+#include <optional>
+
 namespace ink {
 namespace {
 
@@ -74,20 +76,28 @@ std::string name_of(StopReason reason) {
   return "";
 }
 
+TextResult continue_ids(Runtime& runtime, const Decoder& model, const Tokenizer* tokenizer,
+                        std::vector<int32_t> prompt_ids, const SamplingOptions& sampling,
+                        const TextOptions& options) {
+  TextResult result{.prompt_ids = std::move(prompt_ids), .generated = {}, .text = {}};
+  std::optional<TextStream> stream;
+  if (tokenizer != nullptr) stream.emplace(*tokenizer, options);
+  result.generated =
+      generate(runtime, model, result.prompt_ids, sampling,
+               [&](const SampledToken& token) { return !stream || stream->add(token.id); });
+  if (stream) result.text = stream->finish();
+  return result;
+}
+
 TextResult continue_text(Runtime& runtime, const Decoder& model, const Tokenizer& tokenizer,
                          std::string_view prompt, const SamplingOptions& sampling,
                          const TextOptions& options) {
-  TextResult result;
+  std::vector<int32_t> ids;
   if (tokenizer.adds_bos() && tokenizer.special_ids().bos)
-    result.prompt_ids.push_back(*tokenizer.special_ids().bos);
-  tokenizer.append_safe(prompt, result.prompt_ids);
-  if (result.prompt_ids.empty() && tokenizer.special_ids().bos)
-    result.prompt_ids.push_back(*tokenizer.special_ids().bos);
-  TextStream stream(tokenizer, options);
-  result.generated = generate(runtime, model, result.prompt_ids, sampling,
-                              [&](const SampledToken& token) { return stream.add(token.id); });
-  result.text = stream.finish();
-  return result;
+    ids.push_back(*tokenizer.special_ids().bos);
+  tokenizer.append_safe(prompt, ids);
+  if (ids.empty() && tokenizer.special_ids().bos) ids.push_back(*tokenizer.special_ids().bos);
+  return continue_ids(runtime, model, &tokenizer, std::move(ids), sampling, options);
 }
 
 }  // namespace ink

@@ -29,5 +29,10 @@ struct TextOptions {
                                        const Tokenizer& tokenizer, std::string_view prompt,
                                        const SamplingOptions& sampling,
                                        const TextOptions& options = {});
+// The same from ids, taken as they are. Without a tokenizer the text stays empty.
+[[nodiscard]] TextResult continue_ids(Runtime& runtime, const Decoder& model,
+                                      const Tokenizer* tokenizer, std::vector<int32_t> prompt_ids,
+                                      const SamplingOptions& sampling,
+                                      const TextOptions& options = {});
 
 }  // namespace ink

@@ -8,6 +8,23 @@
 #include "engine/core/nearest.h"
 
 namespace ink {
+namespace {
+
+// The value called `text`; Error(kConfig) lists the names.
+template <class E>
+E choose(const std::string& flag, const std::string& text) {
+  std::vector<std::string> names;
+  for (const auto& choice : Choices<E>::kBuilt) {
+    if (choice.name == text) return choice.value;
+    names.emplace_back(choice.name);
+  }
+  const auto nearest = nearest_name(text, names);
+  throw Error(ExitCode::kConfig, flag,
+              fmt::format("expected one of {}, got {}", fmt::join(names, ", "), text),
+              nearest ? fmt::format("did you mean {}?", *nearest) : "");
+}
+
+}  // namespace
 
 int64_t parse_bytes_flag(const std::string& flag, const std::string& text) {
   ConfigNode node;
@@ -17,15 +34,11 @@ int64_t parse_bytes_flag(const std::string& flag, const std::string& text) {
 }
 
 DataFormat parse_format_flag(const std::string& text) {
-  std::vector<std::string> names;
-  for (const auto& choice : Choices<DataFormat>::kBuilt) {
-    if (choice.name == text) return choice.value;
-    names.emplace_back(choice.name);
-  }
-  const auto nearest = nearest_name(text, names);
-  throw Error(ExitCode::kConfig, "--format",
-              fmt::format("expected one of {}, got {}", fmt::join(names, ", "), text),
-              nearest ? fmt::format("did you mean {}?", *nearest) : "");
+  return choose<DataFormat>("--format", text);
+}
+
+std::optional<Precision> parse_precision_flag(const std::string& text) {
+  return text.empty() ? std::nullopt : std::optional(choose<Precision>("--dtype", text));
 }
 
 }  // namespace ink

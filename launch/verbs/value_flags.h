@@ -2,14 +2,18 @@
 #pragma once
 
 #include <cstdint>
+#include <optional>
 #include <string>
 
 #include "configs/schema/data_options.h"
+#include "configs/schema/model_keys.h"
 
 namespace ink {
 
 // `10MB`, `512KiB`, `4096`; Error(kConfig) names the flag.
 [[nodiscard]] int64_t parse_bytes_flag(const std::string& flag, const std::string& text);
 [[nodiscard]] DataFormat parse_format_flag(const std::string& text);
+// --dtype of a model that computes; empty: nothing.
+[[nodiscard]] std::optional<Precision> parse_precision_flag(const std::string& text);
 
 }  // namespace ink

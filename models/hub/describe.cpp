@@ -85,27 +85,6 @@ std::string_view choice_name(E value) {
   throw InternalError(fmt::format("no name for choice {}", static_cast<int>(value)));
 }
 
-ordered_json model_object(const ModelOptions& m) {
-  return {{"family", choice_name(m.family)},
-          {"parameters", parameter_count(m)},
-          {"hidden_size", m.hidden_size},
-          {"intermediate_size", m.intermediate_size},
-          {"num_hidden_layers", m.num_hidden_layers},
-          {"num_attention_heads", m.num_attention_heads},
-          {"num_key_value_heads", m.num_key_value_heads},
-          {"head_dim", m.head_dim},
-          {"vocab_size", m.vocab_size},
-          {"max_position_embeddings", m.max_position_embeddings},
-          {"rms_norm_eps", m.rms_norm_eps},
-          {"rope_theta", m.rope_theta},
-          {"rope_scaling", choice_name(m.rope_scaling.type)},
-          {"rope_factor", m.rope_scaling.factor},
-          {"qkv_bias", m.qkv_bias},
-          {"o_bias", m.o_bias},
-          {"mlp_bias", m.mlp_bias},
-          {"tie_word_embeddings", m.tie_word_embeddings}};
-}
-
 ordered_json describe_directory(const std::filesystem::path& path, DescribeMode mode) {
   const HfDirectory directory(path);
   const HfConfig config = read_config_json(directory.files());
@@ -131,7 +110,7 @@ ordered_json describe_directory(const std::filesystem::path& path, DescribeMode 
   result["bytes"] = bytes;
   result["files"] = std::move(files);
   totals.put(result);
-  result["model"] = model_object(config.model);
+  result["model"] = describe_model(config.model);
   result["names"] = directory.names() == HfNames::kLlama ? "llama" : "internlm2";
   result["stop_ids"] = read_stop_ids(directory.files(), config.model);
   result["notices"] = notices;
@@ -141,6 +120,27 @@ ordered_json describe_directory(const std::filesystem::path& path, DescribeMode 
 }
 
 }  // namespace
+
+ordered_json describe_model(const ModelOptions& m) {
+  return {{"family", choice_name(m.family)},
+          {"parameters", parameter_count(m)},
+          {"hidden_size", m.hidden_size},
+          {"intermediate_size", m.intermediate_size},
+          {"num_hidden_layers", m.num_hidden_layers},
+          {"num_attention_heads", m.num_attention_heads},
+          {"num_key_value_heads", m.num_key_value_heads},
+          {"head_dim", m.head_dim},
+          {"vocab_size", m.vocab_size},
+          {"max_position_embeddings", m.max_position_embeddings},
+          {"rms_norm_eps", m.rms_norm_eps},
+          {"rope_theta", m.rope_theta},
+          {"rope_scaling", choice_name(m.rope_scaling.type)},
+          {"rope_factor", m.rope_scaling.factor},
+          {"qkv_bias", m.qkv_bias},
+          {"o_bias", m.o_bias},
+          {"mlp_bias", m.mlp_bias},
+          {"tie_word_embeddings", m.tie_word_embeddings}};
+}
 
 ordered_json describe(const std::filesystem::path& path, DescribeMode mode) {
   std::error_code failed;

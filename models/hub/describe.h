@@ -4,6 +4,8 @@
 #include <filesystem>
 #include <nlohmann/json.hpp>
 
+#include "configs/schema/model_options.h"
+
 namespace ink {
 
 enum class DescribeMode {
@@ -20,5 +22,7 @@ enum class DescribeMode {
 // as training would give it.
 [[nodiscard]] nlohmann::ordered_json describe(const std::filesystem::path& path,
                                               DescribeMode mode = DescribeMode::kHeaders);
+// The `model` object of a directory: {family, parameters, hidden_size, ...}.
+[[nodiscard]] nlohmann::ordered_json describe_model(const ModelOptions& model);
 
 }  // namespace ink

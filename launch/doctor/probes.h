@@ -1,0 +1,25 @@
+// What the machine does: short measurements, and which kernels a real training step runs.
+#pragma once
+
+#include <map>
+#include <string>
+#include <vector>
+
+#include "engine/core/dtype.h"
+#include "engine/tensor/runtime.h"
+
+namespace ink {
+
+// Bytes read plus bytes written per second, all threads of this rank copying; best of several.
+[[nodiscard]] double copy_bandwidth(Runtime& runtime);
+
+struct KernelUse {
+  std::string slot;
+  std::vector<std::string> candidates;     // by priority, highest first
+  std::map<std::string, std::string> ran;  // compute type -> the candidate that ran; absent: none
+};
+// Trains a tiny model for one step and continues a prompt with it, in f32 and in bf16, and tells
+// which candidate of every slot ran.
+[[nodiscard]] std::vector<KernelUse> kernels_in_use();
+
+}  // namespace ink

@@ -1,0 +1,122 @@
+// inkstone doctor: what this machine has and how fast it is, what is missing and how to get it.
+
+#include <cstdio>
+#include <nlohmann/json.hpp>
+
+#include "engine/kernels/library_versions.h"
+#include "launch/doctor/machine.h"
+#include "launch/doctor/probes.h"
+#include "launch/machine_peak.h"
+#include "launch/verbs/verb.h"
+
+namespace ink {
+namespace {
+
+using nlohmann::ordered_json;
+
+struct Missing {
+  std::string what, remedy;
+};
+
+std::vector<Missing> what_is_missing(const Machine& machine) {
+  std::vector<Missing> missing;
+  if (!machine.mpi_built)
+    missing.push_back({"MPI in this build: one process only",
+                       "apt-get install libopenmpi-dev openmpi-bin, then build again with "
+                       "INKSTONE_MPI=ON"});
+  if (machine.mpi_built && machine.mpirun.empty())
+    missing.push_back({"mpirun: several ranks on this machine", "apt-get install openmpi-bin"});
+  if (library_versions().starts_with("no "))
+    missing.push_back({"oneDNN: matrix products fall back to own kernels",
+                       "apt-get install libdnnl-dev, then build again with INKSTONE_ONEDNN=ON"});
+  if (machine.gpu_present)
+    missing.push_back({"CUDA in this build: the GPU of this machine is not used",
+                       "there is no CUDA backend yet"});
+  return missing;
+}
+
+ordered_json examine() {
+  const Machine machine = look_at_machine();
+  Runtime runtime;
+  ordered_json result;
+  result["version"] = INKSTONE_VERSION;
+  result["processor"] = machine.processor;
+  result["cores"] = machine.cores;
+  result["threads"] = machine.threads;
+  result["instruction_set"] = machine.instruction_set;
+  result["memory_bytes"] = machine.memory;
+  result["memory_available_bytes"] = machine.memory_available;
+  result["libraries"] = library_versions();
+  result["mpi"] = machine.mpi_built;
+  result["mpirun"] = machine.mpirun;
+  result["gemm_flops_per_s"] = {{"f32", measure_peak(runtime, DType::kF32)},
+                                {"bf16", measure_peak(runtime, DType::kBF16)}};
+  result["copy_bytes_per_s"] = copy_bandwidth(runtime);
+  ordered_json kernels = ordered_json::array();
+  for (const KernelUse& use : kernels_in_use())
+    kernels.push_back({{"slot", use.slot}, {"candidates", use.candidates}, {"ran", use.ran}});
+  result["kernels"] = std::move(kernels);
+  ordered_json missing = ordered_json::array();
+  for (const Missing& one : what_is_missing(machine))
+    missing.push_back({{"what", one.what}, {"remedy", one.remedy}});
+  result["missing"] = std::move(missing);
+  return result;
+}
+
+void print_kernels(const ordered_json& kernels) {
+  fmt::print("\n{:<24} {:<10} {:<10} {}\n", "kernel", "f32", "bf16", "candidates");
+  for (const auto& kernel : kernels) {
+    std::string candidates;
+    for (const auto& label : kernel["candidates"])
+      candidates += (candidates.empty() ? "" : " ") + label.get<std::string>();
+    fmt::print("{:<24} {:<10} {:<10} {}\n", kernel["slot"].get<std::string>(),
+               kernel["ran"].value("f32", "-"), kernel["ran"].value("bf16", "-"), candidates);
+  }
+}
+
+void print_text(const ordered_json& r) {
+  const auto gib = [](const ordered_json& bytes) { return bytes.get<double>() / (1 << 30); };
+  const auto giga = [](const ordered_json& rate) { return rate.get<double>() / 1e9; };
+  const std::string mpirun = r["mpirun"].get<std::string>();
+  fmt::print("inkstone         {}\n", r["version"].get<std::string>());
+  fmt::print("processor        {}\n", r["processor"].get<std::string>());
+  fmt::print("cores            {} usable, {} threads per rank (OMP_NUM_THREADS)\n",
+             r["cores"].get<int64_t>(), r["threads"].get<int64_t>());
+  fmt::print("instruction set  {}\n", r["instruction_set"].get<std::string>());
+  fmt::print("memory           {:.1f} GiB, {:.1f} GiB free\n", gib(r["memory_bytes"]),
+             gib(r["memory_available_bytes"]));
+  fmt::print("libraries        {}\n", r["libraries"].get<std::string>());
+  fmt::print("MPI              {}, launcher {}\n",
+             r["mpi"].get<bool>() ? "built in" : "not built in",
+             mpirun.empty() ? "not found" : mpirun);
+  fmt::print("GEMM             f32 {:.1f} GFLOP/s, bf16 {:.1f} GFLOP/s\n",
+             giga(r["gemm_flops_per_s"]["f32"]), giga(r["gemm_flops_per_s"]["bf16"]));
+  fmt::print("copy             {:.1f} GB/s read and written\n", giga(r["copy_bytes_per_s"]));
+  print_kernels(r["kernels"]);
+  if (r["missing"].empty()) fmt::print("\nnothing is missing\n");
+  for (const auto& one : r["missing"])
+    fmt::print("\nmissing: {}\n  {}\n", one["what"].get<std::string>(),
+               one["remedy"].get<std::string>());
+}
+
+}  // namespace
+
+void add_doctor(CLI::App& app, CommandLine& command) {
+  CLI::App* verb =
+      app.add_subcommand("doctor", "what this machine has, how fast it is, what is missing");
+  auto json = std::make_shared<bool>(false);
+  verb->add_flag("--json", *json, "as JSON");
+  verb->callback([json, &command] {
+    command.run = [json] {
+      const ordered_json result = examine();
+      if (*json) {
+        fmt::print("{}\n", result.dump(1));
+      } else {
+        print_text(result);
+      }
+      return ExitCode::kDone;
+    };
+  });
+}
+
+}  // namespace ink

@@ -84,7 +84,7 @@ std::string frame(double top, double bottom, const char* label) {
 
 std::string legend() {
   std::string out;
-  double x = kWidth - kRight - 330;
+  double x = kWidth - kRight - 360;
   for (const auto& [style, label] : {std::pair{"raw", "loss"}, std::pair{"smooth", "smoothed"},
                                      std::pair{"eval", "evaluation"}, std::pair{"lr", "lr"}}) {
     out += std::string_view(style) == "eval"
@@ -92,7 +92,7 @@ std::string legend() {
                : fmt::format("<line class=\"{}\" x1=\"{}\" x2=\"{}\" y1=\"36\" y2=\"36\"/>", style,
                              x, x + 22);
     out += fmt::format("<text x=\"{}\" y=\"40\">{}</text>\n", x + 28, label);
-    x += 90;
+    x += 96;
   }
   return out;
 }
@@ -114,26 +114,11 @@ void LossPlot::cut_after(int64_t step) {
   while (!evals_.empty() && evals_.back().step > step) evals_.pop_back();
 }
 
-std::string LossPlot::svg(const std::string& title) const {
-  PlotAxis x(kLeft, kWidth - kRight), loss(kLossBottom, kLossTop), rate(kRateBottom, kRateTop);
-  rate.include(0);
-  for (const Point& p : points_) {
-    x.include(static_cast<double>(p.step));
-    loss.include(p.loss);
-    rate.include(p.lr);
-  }
-  for (const EvalPoint& e : evals_) {
-    x.include(static_cast<double>(e.step));
-    loss.include(e.loss);
-  }
-  x.settle();
-  loss.settle();
-  rate.settle();
-
+std::string LossPlot::curves(const PlotAxis& x, const PlotAxis& loss, const PlotAxis& rate) const {
   // A column of many steps shows its lowest and highest raw loss, so that no spike is lost.
   const size_t stride = (points_.size() + kColumns - 1) / kColumns;
-  const double decay =
-      1 - 1 / std::clamp(static_cast<double>(points_.size()) / 50, 5.0, 200.0);  // of the average
+  // Few enough steps in the average that it does not lag behind a falling loss.
+  const double decay = 1 - 1 / std::clamp(static_cast<double>(points_.size()) / 100, 3.0, 50.0);
   double sum = 0, weight = 0;
   std::vector<XY> raw, smooth, lr;
   for (size_t begin = 0; begin < points_.size(); begin += stride) {
@@ -152,6 +137,24 @@ std::string LossPlot::svg(const std::string& title) const {
     if (weight > 0) smooth.push_back({at, loss.pixel(sum / weight)});
     lr.push_back({at, rate.pixel(points_[end - 1].lr)});
   }
+  return polyline(raw, "raw") + polyline(smooth, "smooth") + polyline(lr, "lr");
+}
+
+std::string LossPlot::svg(const std::string& title) const {
+  PlotAxis x(kLeft, kWidth - kRight), loss(kLossBottom, kLossTop), rate(kRateBottom, kRateTop);
+  rate.include(0);
+  for (const Point& p : points_) {
+    x.include(static_cast<double>(p.step));
+    loss.include(p.loss);
+    rate.include(p.lr);
+  }
+  for (const EvalPoint& e : evals_) {
+    x.include(static_cast<double>(e.step));
+    loss.include(e.loss);
+  }
+  x.settle();
+  loss.settle();
+  rate.settle();
 
   std::string out = fmt::format(
       "<svg xmlns=\"http://www.w3.org/2000/svg\" viewBox=\"0 0 {0} {1}\" width=\"{0}\" "
@@ -160,7 +163,7 @@ std::string LossPlot::svg(const std::string& title) const {
       kWidth, kHeight, kStyle, kLeft, escape_markup(title));
   out += step_axis(x) + horizontal_grid(loss, 7) + horizontal_grid(rate, 3);
   out += frame(kLossTop, kLossBottom, "loss") + frame(kRateTop, kRateBottom, "lr") + legend();
-  out += polyline(raw, "raw") + polyline(smooth, "smooth") + polyline(lr, "lr");
+  out += curves(x, loss, rate);
   for (const EvalPoint& e : evals_) {
     if (!std::isfinite(e.loss)) continue;
     out += fmt::format(

@@ -11,6 +11,8 @@
 
 namespace ink {
 
+class PlotAxis;
+
 class LossPlot {
  public:
   // Values that are not finite leave a gap.
@@ -31,6 +33,9 @@ class LossPlot {
     int64_t step;
     double loss;
   };
+  [[nodiscard]] std::string curves(const PlotAxis& x, const PlotAxis& loss,
+                                   const PlotAxis& rate) const;
+
   std::vector<Point> points_;
   std::vector<EvalPoint> evals_;
 };

@@ -40,7 +40,7 @@ class PlotAxis {
       if (factor * power >= rough) step = factor * power;
     step = std::max(step, smallest_step);
     std::vector<double> values;
-    const double first = std::ceil(low_ / step - 1e-9);
+    const double first = std::ceil(low_ / step - 1e-9) + 0.0;  // never -0
     for (double k = first; k * step <= high_ + 1e-9 * step; ++k) values.push_back(k * step);
     return values;
   }

@@ -61,6 +61,7 @@ void CommThread::loop() {
     } catch (...) {
       failure = std::current_exception();
     }
+    task->job = nullptr;  // lets go of its tensors before the waiter may end their Runtime
     {
       const std::lock_guard lock(task->mutex);
       task->finished = true;

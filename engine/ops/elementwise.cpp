@@ -52,9 +52,9 @@ Tensor sum(const Tensor& x) {
 
 Tensor dropout(const Tensor& x_TC, const Tensor& token_id_T, float p, const DropoutKey& key) {
   CHECK_OP("dropout", p >= 0 && p < 1, "expected p in [0, 1), got {}", p);
+  if (p == 0 || !x_TC.runtime().training) return x_TC;
   CHECK_OP("dropout", token_id_T.numel() == x_TC.rows(),
            "token_id_T has {} elements, x_TC has T={}", token_id_T.numel(), x_TC.rows());
-  if (p == 0 || !x_TC.runtime().training) return x_TC;
   Tensor y_TC = empty_like(x_TC);
   dropout_apply(x_TC.device(), x_TC, token_id_T, p, key, y_TC);
   return record(y_TC, {.op = "dropout",

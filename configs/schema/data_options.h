@@ -14,14 +14,11 @@ enum class DataFormat { kAuto, kText, kLines, kJsonl, kDictd, kFortune, kStore, 
 
 template <>
 struct Choices<DataFormat> {
-  static constexpr Choice<DataFormat> kBuilt[] = {{"auto", DataFormat::kAuto},
-                                                  {"txt", DataFormat::kText},
-                                                  {"lines", DataFormat::kLines},
-                                                  {"jsonl", DataFormat::kJsonl},
-                                                  {"dictd", DataFormat::kDictd},
-                                                  {"fortune", DataFormat::kFortune},
-                                                  {"store", DataFormat::kStore},
-                                                  {"internevo", DataFormat::kInternEvo}};
+  static constexpr Choice<DataFormat> kBuilt[] = {
+      {"auto", DataFormat::kAuto},   {"txt", DataFormat::kText},
+      {"lines", DataFormat::kLines}, {"jsonl", DataFormat::kJsonl},
+      {"dictd", DataFormat::kDictd}, {"fortune", DataFormat::kFortune},
+      {"store", DataFormat::kStore}, {"internevo", DataFormat::kInternEvo}};
 };
 
 enum class DataOrder { kShuffled, kSequential };

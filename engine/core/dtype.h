@@ -50,7 +50,8 @@ struct f16 {
       half = 0x7e00u | ((magnitude >> 13) & 0x3ffu);  // NaN stays a quiet NaN
     } else if (magnitude >= 0x47800000u) {
       half = 0x7c00u;  // 2^16 and above
-    } else if (magnitude >= 0x38800000u) {  // normal: rebias by 127 - 15; a carry may reach infinity
+    } else if (magnitude >=
+               0x38800000u) {  // normal: rebias by 127 - 15; a carry may reach infinity
       half = (magnitude - 0x38000000u + 0xfffu + ((magnitude >> 13) & 1u)) >> 13;
     } else {  // subnormal: adding 0.5 rounds to steps of 2^-24, the last bit of the sum's mantissa
       half = std::bit_cast<uint32_t>(std::bit_cast<float>(magnitude) + 0.5f) - 0x3f000000u;

@@ -7,9 +7,11 @@ SelfAttention::SelfAttention(Builder& builder, const ModelOptions& o, int64_t la
   const int64_t d = o.head_dim, q = o.num_attention_heads * d, kv = o.num_key_value_heads * d;
   const int64_t group = o.num_attention_heads / o.num_key_value_heads;
   if (o.family == Family::kInternLM2) {
-    wqkv_ = builder.linear(
-        "attention.wqkv", o.hidden_size, q + 2 * kv,
-        {.split = LinearSplit::kOut, .unit = (group + 2) * d, .bias = o.qkv_bias, .init_std = init_std});
+    wqkv_ = builder.linear("attention.wqkv", o.hidden_size, q + 2 * kv,
+                           {.split = LinearSplit::kOut,
+                            .unit = (group + 2) * d,
+                            .bias = o.qkv_bias,
+                            .init_std = init_std});
   } else {
     const LinearSpec spec{
         .split = LinearSplit::kOut, .unit = d, .bias = o.qkv_bias, .init_std = init_std};
@@ -19,8 +21,9 @@ SelfAttention::SelfAttention(Builder& builder, const ModelOptions& o, int64_t la
   }
   attend_ = builder.attention(
       {.shape = {o.num_attention_heads, o.num_key_value_heads, d}, .layer = layer});
-  wo_ = builder.linear("attention.wo", q, o.hidden_size,
-                       {.split = LinearSplit::kIn, .unit = d, .bias = o.o_bias, .init_std = out_std});
+  wo_ =
+      builder.linear("attention.wo", q, o.hidden_size,
+                     {.split = LinearSplit::kIn, .unit = d, .bias = o.o_bias, .init_std = out_std});
 }
 
 Tensor SelfAttention::operator()(const Tensor& x_TC, const StepContext& step) const {

@@ -56,7 +56,7 @@ BpeTokenizer::BpeTokenizer(TokenizerSpec spec, const std::string& place, const B
   pieces_ = std::move(spec.pieces);
   special_.resize(pieces_.size());
   index_added(spec.added, spec.model_pieces);
-  index_symbols(place);
+  index_symbols(spec, place);
   if (!byte_level_ && !ignore_merges_) {
     // A merge of byte pieces would join characters whose neighbourhood the pieces do not show.
     std::vector<bool> is_byte(pieces_.size());
@@ -85,7 +85,7 @@ void BpeTokenizer::index_added(const std::vector<AddedToken>& added, int64_t mod
   }
 }
 
-void BpeTokenizer::index_symbols(const std::string& place) {
+void BpeTokenizer::index_symbols(const TokenizerSpec& spec, const std::string& place) {
   byte_ids_.assign(256, -1);
   std::unordered_map<std::string_view, int32_t> ids;
   for (size_t id = 0; id < pieces_.size(); ++id) ids.emplace(pieces_[id], static_cast<int32_t>(id));
@@ -99,7 +99,7 @@ void BpeTokenizer::index_symbols(const std::string& place) {
     if (const auto found = ids.find(name); found != ids.end()) {
       byte_ids_[byte] = found->second;
       if (!byte_level_) bytes_[found->second] = std::string(1, static_cast<char>(byte));
-    } else if (occurs_in_utf8(byte)) {
+    } else if (occurs_in_utf8(byte) && !(byte_level_ && spec.unk.empty())) {
       throw Error(ExitCode::kBadInput, place,
                   fmt::format("expected a piece for byte 0x{:02X} in the vocabulary, {} is missing",
                               byte, name));
@@ -213,7 +213,11 @@ void BpeTokenizer::append_merged(std::string_view word, std::vector<int32_t>& id
         continue;
       }
     }
-    for (; i < next; ++i) symbols.push_back(byte_ids_[static_cast<uint8_t>(word[i])]);
+    for (; i < next; ++i) {
+      // SmolLM2 has no piece for some control bytes; the tokenizers library leaves them out.
+      if (const int32_t id = byte_ids_[static_cast<uint8_t>(word[i])]; id >= 0)
+        symbols.push_back(id);
+    }
   }
   merger_.append(symbols, ids);
 }

@@ -50,7 +50,7 @@ class BpeTokenizer final : public Tokenizer {
 
   BpeTokenizer(TokenizerSpec spec, const std::string& place, const BpeOptions& options);
   void index_added(const std::vector<AddedToken>& added, int64_t model_pieces);
-  void index_symbols(const std::string& place);
+  void index_symbols(const TokenizerSpec& spec, const std::string& place);
   void choose_special_ids(const TokenizerSpec& spec, const std::string& place,
                           const BpeOptions& options);
   void append(std::string_view text, const AddedSets& added, std::vector<int32_t>& ids) const;

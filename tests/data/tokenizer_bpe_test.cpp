@@ -142,6 +142,31 @@ TEST(BpeTokenizer, ReadsByteFallbackVocabularies) {
   EXPECT_EQ(tokenizer->encode_plain("<s>"), (Ids{1}));
 }
 
+// As the tokenizers library does: SmolLM2's vocabulary has no piece for some control bytes.
+TEST(BpeTokenizer, LeavesOutBytesThatAByteLevelVocabularyLacks) {
+  json vocab;
+  for (int byte = 0; byte < 256; ++byte) {
+    std::string letter;
+    append_utf8(byte_letter(static_cast<uint8_t>(byte)), letter);
+    if (byte != 0x04) vocab[letter] = static_cast<int>(vocab.size());
+  }
+  const int32_t joined = static_cast<int32_t>(vocab.size());
+  vocab["!?"] = joined;
+  const json byte_level{{"type", "ByteLevel"}, {"add_prefix_space", false}, {"use_regex", true}};
+  json document{
+      {"added_tokens", json::array()},
+      {"normalizer", nullptr},
+      {"pre_tokenizer", byte_level},
+      {"post_processor", nullptr},
+      {"decoder", byte_level},
+      {"model", {{"type", "BPE"}, {"unk_token", nullptr}, {"vocab", vocab}, {"merges", {"! ?"}}}}};
+  const auto tokenizer = BpeTokenizer::from_json(document.dump(), "t.json");
+  EXPECT_EQ(tokenizer->encode("!\x04?"), (Ids{joined}));
+  EXPECT_EQ(tokenizer->encode("\x04"), Ids{});
+  document["model"]["unk_token"] = "!?";
+  EXPECT_THROW(static_cast<void>(BpeTokenizer::from_json(document.dump(), "t.json")), Error);
+}
+
 struct Refusal {
   std::string path, value, says;
 };

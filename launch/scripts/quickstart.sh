@@ -95,14 +95,14 @@ else
 fi
 
 run_file=configs/runs/pretrain_internlm2_tiny.yaml
-settings=(model.tokenizer="$tokenizer" data.train.0.path="$store" data.max_length=256)
+settings=(model.tokenizer="$tokenizer" data.train.0.path="$store" data.max_length=256 data.eval.fraction=0.005)
 
 # The learning rate falls to its end over train.steps, so the number of steps is chosen for this machine:
 # ten steps are timed, and the first three of them, which warm up, are left out.
 steps_for() {
   local probe=$run/probe
   "$inkstone" train "$run_file" "${settings[@]}" checkpoint.dir="$probe" checkpoint.hf=never \
-    train.eval_every=0 train.steps=10 --overwrite --quiet
+    data.eval=null train.eval_every=null train.steps=10 --overwrite --quiet
   sed -n 's/.*"event":"step".*"step_time":\([0-9.e+-]*\).*/\1/p' "$probe/metrics.jsonl" |
     awk -v seconds="$1" 'NR > 3 { sum += $1; n++ } END { s = int(seconds * n / sum); print s < 20 ? 20 : s }'
   rm -rf "$probe"

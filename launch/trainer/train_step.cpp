@@ -74,6 +74,7 @@ StepResult TrainStep::run(std::span<const HostBatch> micro_batches, int64_t trai
       std::chrono::duration<double>(std::chrono::steady_clock::now() - start).count();
   optimizer_.step();
   result.state = optimizer_.state();
+  if (result.state.skip != 0) result.bad_gradient = optimizer_.first_nonfinite_gradient();
   return result;
 }
 

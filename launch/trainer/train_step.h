@@ -25,10 +25,11 @@ struct TrainStepOptions {
 };
 
 struct StepResult {
-  double loss = 0;          // of the whole global batch
-  bool empty = false;       // no trained token anywhere: nothing was updated
-  StepState state;          // after the step: lr, norm, skip
-  double comm_seconds = 0;  // waiting for reductions
+  double loss = 0;           // of the whole global batch
+  bool empty = false;        // no trained token anywhere: nothing was updated
+  StepState state;           // after the step: lr, norm, skip
+  std::string bad_gradient;  // name of the first non-finite one when the step was skipped for it
+  double comm_seconds = 0;   // waiting for reductions
 };
 
 struct EvalResult {

@@ -1,9 +1,10 @@
 #include "launch/trainer/trainer.h"
 
-#include "engine/core/cpu_features.h"
-#include "engine/core/parallel_for.h"
+#include <fmt/ranges.h>
+
+#include <array>
+
 #include "engine/io/json.h"
-#include "engine/kernels/library_versions.h"
 #include "launch/machine_peak.h"
 #include "launch/trainer/faults.h"
 #include "launch/trainer/signals.h"
@@ -18,34 +19,21 @@ double seconds_since(Clock::time_point start) {
   return std::chrono::duration<double>(Clock::now() - start).count();
 }
 
-WriterInfo writer_info(const std::string& version, const MeshShape& mesh) {
-  return {.version = version,
-          .instruction_set = instruction_set(),
-          .device = "cpu",
-          .libraries = library_versions(),
-          .threads = thread_count(),
-          .layout = fmt::format("dp{}", mesh.data)};
-}
-
 }  // namespace
 
 std::string name_of(EndReason reason) {
-  switch (reason) {
-    case EndReason::kDone:
-      return "done";
-    case EndReason::kMaxSteps:
-      return "max_steps";
-    case EndReason::kMaxHours:
-      return "max_hours";
-    case EndReason::kSignal:
-      return "signal";
-  }
-  return "";
+  static constexpr std::array kNames = {"done", "max_steps", "max_hours", "signal"};
+  return kNames[static_cast<size_t>(reason)];
 }
 
 Trainer::Trainer(Session& session, RunLog* log, TrainerOptions options,
                  const std::optional<nlohmann::json>& resume)
-    : session_(session), log_(log), options_(std::move(options)) {
+    : session_(session),
+      log_(log),
+      options_(std::move(options)),
+      keeper_(session, log, options_.run_id, options_.version, options_.write_hf),
+      sampler_({.seed = static_cast<uint64_t>(session.plan().run.train.seed),
+                .drawn = std::vector<int64_t>(session.plan().data.train.size(), 0)}) {
   if (!resume) return;
   const std::string place = "checkpoint";
   const JsonReader reader(*resume, place, "trainer");
@@ -54,12 +42,14 @@ Trainer::Trainer(Session& session, RunLog* log, TrainerOptions options,
   counters_ = {.step = reader.integer("step", 0),
                .tokens = reader.integer("tokens", 0),
                .trained = reader.integer("trained_tokens", 0)};
-  saved_step_ = counters_.step;
+  resumed_ = true;
+  keeper_.resumed_at(counters_.step);
 }
 
 EndReason Trainer::run() {
   const SessionPlan& plan = session_.plan();
-  Loader loader(plan.data.train, session_.loader_options(), sampler_);
+  Loader loader(plan.data.train, session_.loader_options(),
+                resumed_ ? std::optional(sampler_) : std::nullopt);
   peak_ = cached_peak(plan.model.compute);
   bool stopped = false;
   if (counters_.step == 0) {
@@ -85,15 +75,15 @@ EndReason Trainer::run() {
     stopped = stopped || vote_to_stop();
     if (counters_.step % plan.run.checkpoint.every == 0 && counters_.step < plan.total_steps &&
         !stopped)
-      save(false);
-    finish_save(saver_.poll());
+      keeper_.save(counters_, sampler_);
+    keeper_.poll();
   }
   if (stopped) reason = wants_to_stop().value_or(EndReason::kSignal);
   if (reason == EndReason::kDone) {
     static_cast<void>(evaluate());
     sample();
   }
-  save(true);
+  keeper_.save_last(counters_, sampler_);
   return reason;
 }
 
@@ -137,22 +127,21 @@ void Trainer::report(const StepBatch& batch, const StepResult& result, double se
 
 void Trainer::watch_skips(const StepBatch& batch, const StepResult& result) {
   if (batch.skipped || result.empty || result.state.skip == 0) return;
-  std::string packs;
-  for (const int64_t id : batch.sample_ids)
-    packs += fmt::format("{}{}", packs.empty() ? "" : " ", id);
-  const std::string text = fmt::format(
-      "step {}: gradient norm is not finite; no update was made; packs {}; last save: {}",
-      batch.step, packs, saved_step_ < 0 ? "none" : fmt::format("step-{}", saved_step_));
-  if (log_ != nullptr) log_->warning("nonfinite", text);
-  if (result.state.skipped_in_a_row >= session_.plan().run.train.max_skipped) {
-    throw Error(
-        ExitCode::kNumerical, fmt::format("step {}", batch.step),
-        fmt::format(
-            "expected a finite gradient norm, got {} non-finite steps in a row (train.max_skipped)",
-            result.state.skipped_in_a_row),
-        saved_step_ < 0 ? "no checkpoint was saved before"
-                        : fmt::format("the last good checkpoint is step-{}", saved_step_));
+  const std::string place = fmt::format("step {}", batch.step);
+  if (log_ != nullptr) {
+    log_->warning(
+        "nonfinite",
+        fmt::format("{}: no update was made; first bad gradient {}; packs {}; last save {}", place,
+                    result.bad_gradient, fmt::join(batch.sample_ids, " "), keeper_.last_saved()));
   }
+  const int64_t in_a_row = result.state.skipped_in_a_row;
+  if (in_a_row < session_.plan().run.train.max_skipped) return;
+  throw Error(
+      ExitCode::kNumerical, place,
+      fmt::format(
+          "expected a finite gradient norm, got {} non-finite steps in a row (train.max_skipped)",
+          in_a_row),
+      "last good checkpoint: " + keeper_.last_saved());
 }
 
 bool Trainer::evaluate() {
@@ -185,56 +174,6 @@ bool Trainer::evaluate() {
 void Trainer::sample() {
   if (log_ == nullptr || !options_.sample) return;
   for (const SampleRow& row : options_.sample(counters_.step)) log_->sample(row);
-}
-
-void Trainer::save(bool last) {
-  if (saved_step_ == counters_.step && !last) return;
-  finish_save(saver_.wait());
-  if (saved_step_ == counters_.step) return;
-  const SessionPlan& plan = session_.plan();
-  const HfExport hf = plan.run.checkpoint.hf;
-  if (session_.world().rank() == 0) {
-    const std::vector<StateTensor> tensors =
-        state_tensors(session_.model().parameters(), session_.optimizer());
-    SaveOptions options{.directory = plan.run.checkpoint.dir,
-                        .run_id = options_.run_id,
-                        .writer = writer_info(options_.version, plan.mesh),
-                        .keep = plan.run.checkpoint.keep};
-    if (hf == HfExport::kAlways || (last && hf == HfExport::kLast))
-      options.write_hf = options_.write_hf;
-    Snapshot snapshot = take_snapshot(counters_.step, state_json(), tensors);
-    if (plan.run.checkpoint.async && !last) {
-      saver_.start(std::move(snapshot), std::move(options));
-    } else {
-      finish_save(save_checkpoint(snapshot, options));
-    }
-  }
-  saved_step_ = counters_.step;
-  if (last) session_.world().barrier();
-}
-
-void Trainer::finish_save(std::optional<SaveReport> report) {
-  if (!report || log_ == nullptr) return;
-  log_->checkpoint({.step = report->step,
-                    .path = report->path.string(),
-                    .bytes = report->bytes,
-                    .seconds = report->seconds});
-}
-
-nlohmann::json Trainer::state_json() const {
-  const SessionPlan& plan = session_.plan();
-  return {
-      {"step", counters_.step},
-      {"tokens", counters_.tokens},
-      {"trained_tokens", counters_.trained},
-      {"total_steps", plan.total_steps},
-      {"optimizer", to_json(session_.optimizer().state())},
-      {"sampler", sampler_ ? sampler_->to_json()
-                           : SamplerState{.seed = static_cast<uint64_t>(plan.run.train.seed),
-                                          .drawn = std::vector<int64_t>(plan.data.train.size(), 0)}
-                                 .to_json()},
-      {"data", plan.data.identity()},
-      {"config", dump_run(plan.run)}};
 }
 
 bool Trainer::vote_to_stop() {

@@ -12,8 +12,8 @@
 
 #include "data/loader/eval_loader.h"
 #include "launch/report/run_log.h"
+#include "launch/trainer/checkpoint_keeper.h"
 #include "launch/trainer/session.h"
-#include "optim/checkpoint/save.h"
 
 namespace ink {
 
@@ -44,19 +44,12 @@ class Trainer {
   [[nodiscard]] double elapsed() const;  // seconds since this part of the run began
 
  private:
-  struct Counters {
-    int64_t step = 0, tokens = 0, trained = 0;
-    double loss = 0;
-  };
   void one_step(const StepBatch& batch, double data_seconds);
   void report(const StepBatch& batch, const StepResult& result, double seconds, double data_seconds,
               double squared_lengths);
   void watch_skips(const StepBatch& batch, const StepResult& result);
   bool evaluate();
   void sample();
-  void save(bool last);
-  void finish_save(std::optional<SaveReport> report);
-  [[nodiscard]] nlohmann::json state_json() const;
   // Does any rank want to stop? Collective.
   [[nodiscard]] bool vote_to_stop();
   [[nodiscard]] std::optional<EndReason> wants_to_stop() const;
@@ -64,10 +57,10 @@ class Trainer {
   Session& session_;
   RunLog* log_;
   TrainerOptions options_;
-  std::optional<SamplerState> sampler_;  // after the last step
-  Counters counters_;
-  BackgroundSaver saver_;
-  int64_t saved_step_ = -1;
+  CheckpointKeeper keeper_;
+  SamplerState sampler_;  // after the last step
+  bool resumed_ = false;
+  RunCounters counters_;
   std::optional<double> peak_;
   std::chrono::steady_clock::time_point start_ = std::chrono::steady_clock::now();
 };

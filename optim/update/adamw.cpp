@@ -59,9 +59,10 @@ void AdamW::step() {
   advance_step(device, norm_, options_, state_);
   for (OptimizerSlot& slot : slots_) {
     Leaf& leaf = *slot.parameter->leaf();
-    if (!leaf.grad.defined()) continue;
-    if (!leaf.has_grad)
-      zero(leaf.grad);  // no gradient is a gradient of zero: moments and decay go on
+    // No gradient is a gradient of zero: moments and decay go on.
+    if (!leaf.grad.defined())
+      leaf.grad = Tensor(runtime_, leaf.value.shape(), leaf.grad_dtype, MemoryTag::kGradients);
+    if (!leaf.has_grad) zero(leaf.grad);
     const Shape flat{leaf.value.numel()};
     Tensor param = leaf.value.reshape(flat), m = slot.m.reshape(flat), v = slot.v.reshape(flat);
     Tensor master = slot.master.defined() ? slot.master.reshape(flat) : Tensor();
@@ -84,7 +85,7 @@ std::string AdamW::first_nonfinite_gradient() const {
   Tensor sum(runtime_, {}, DType::kF64);
   for (const OptimizerSlot& slot : slots_) {
     const Leaf& leaf = *slot.parameter->leaf();
-    if (!leaf.has_grad) continue;
+    if (!leaf.grad.defined()) continue;
     sum_squares(runtime_.device(), leaf.grad, WriteMode::kOverwrite, sum);
     if (!std::isfinite(to_vector<double>(sum)[0])) return slot.parameter->name;
   }

@@ -40,8 +40,8 @@ class AdamW {
   [[nodiscard]] StepState state() const;  // waits for the device
   void set_state(const StepState& state);
   [[nodiscard]] std::span<OptimizerSlot> slots() { return slots_; }
-  // Name of the first parameter with a non-finite gradient, empty when there is none. Call before
-  // step().
+  // Name of the first parameter with a non-finite gradient, empty when there is none. Looks at what
+  // the last step saw, so call it before the next backward.
   [[nodiscard]] std::string first_nonfinite_gradient() const;
 
  private:

@@ -1,0 +1,88 @@
+#include "launch/trainer/checkpoint_keeper.h"
+
+#include "engine/core/cpu_features.h"
+#include "engine/core/parallel_for.h"
+#include "engine/kernels/library_versions.h"
+
+namespace ink {
+namespace {
+
+// Everything of a run that is not a tensor.
+nlohmann::json trainer_state(Session& session, const RunCounters& counters,
+                             const SamplerState& sampler) {
+  const SessionPlan& plan = session.plan();
+  return {{"step", counters.step},
+          {"tokens", counters.tokens},
+          {"trained_tokens", counters.trained},
+          {"total_steps", plan.total_steps},
+          {"optimizer", to_json(session.optimizer().state())},
+          {"sampler", sampler.to_json()},
+          {"data", plan.data.identity()},
+          {"config", dump_run(plan.run)}};
+}
+
+}  // namespace
+
+CheckpointKeeper::CheckpointKeeper(Session& session, RunLog* log, std::string run_id,
+                                   std::string version, WriteHf write_hf)
+    : session_(session),
+      log_(log),
+      run_id_(std::move(run_id)),
+      version_(std::move(version)),
+      write_hf_(std::move(write_hf)) {}
+
+void CheckpointKeeper::save(const RunCounters& counters, const SamplerState& sampler) {
+  if (saved_step_ != counters.step) write(counters, sampler, false);
+}
+
+void CheckpointKeeper::save_last(const RunCounters& counters, const SamplerState& sampler) {
+  const bool wants_hf = write_hf_ && session_.plan().run.checkpoint.hf != HfExport::kNever;
+  if (saved_step_ != counters.step || (wants_hf && !saved_hf_)) write(counters, sampler, true);
+  tell(saver_.wait());
+  session_.world().barrier();
+}
+
+void CheckpointKeeper::write(const RunCounters& counters, const SamplerState& sampler, bool last) {
+  const SessionPlan& plan = session_.plan();
+  const CheckpointSection& options = plan.run.checkpoint;
+  tell(saver_.wait());
+  saved_step_ = counters.step;
+  saved_hf_ =
+      write_hf_ && (options.hf == HfExport::kAlways || (last && options.hf == HfExport::kLast));
+  if (session_.world().rank() != 0) return;
+  SaveOptions save{.directory = options.dir,
+                   .run_id = run_id_,
+                   .writer = {.version = version_,
+                              .instruction_set = instruction_set(),
+                              .device = "cpu",
+                              .libraries = library_versions(),
+                              .threads = thread_count(),
+                              .layout = fmt::format("dp{}", plan.mesh.data)},
+                   .keep = options.keep};
+  if (saved_hf_) save.write_hf = write_hf_;
+  const std::vector<StateTensor> tensors =
+      state_tensors(session_.model().parameters(), session_.optimizer());
+  Snapshot snapshot =
+      take_snapshot(counters.step, trainer_state(session_, counters, sampler), tensors);
+  if (options.async && !last) {
+    saver_.start(std::move(snapshot), std::move(save));
+  } else {
+    tell(save_checkpoint(snapshot, save));
+  }
+}
+
+void CheckpointKeeper::poll() { tell(saver_.poll()); }
+
+void CheckpointKeeper::tell(const std::optional<SaveReport>& report) {
+  if (!report || log_ == nullptr) return;
+  log_->checkpoint({.step = report->step,
+                    .path = report->path.string(),
+                    .bytes = report->bytes,
+                    .seconds = report->seconds});
+}
+
+std::string CheckpointKeeper::last_saved() const {
+  return saved_step_ < 0 ? "none" : fmt::format("step-{}", saved_step_);
+}
+
+}  // namespace ink

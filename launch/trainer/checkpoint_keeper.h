@@ -1,0 +1,52 @@
+// When and how a run saves: rank 0 writes, in the background while the run goes on, at once when it
+// ends.
+//
+// Every rank owns one and calls it at the same steps. A failed background save is thrown at the
+// next step boundary.
+#pragma once
+
+#include <optional>
+#include <string>
+
+#include "launch/report/run_log.h"
+#include "launch/trainer/session.h"
+#include "optim/checkpoint/save.h"
+
+namespace ink {
+
+struct RunCounters {
+  int64_t step = 0, tokens = 0, trained = 0;  // tokens without padding; targets
+  double loss = 0;                            // of the last step that had one
+};
+
+class CheckpointKeeper {
+ public:
+  // log: rank 0's, else nullptr. write_hf: none = no hf/ in any save.
+  CheckpointKeeper(Session& session, RunLog* log, std::string run_id, std::string version,
+                   WriteHf write_hf);
+
+  // A checkpoint of this step exists already: the run was resumed from it.
+  void resumed_at(int64_t step) { saved_step_ = step; }
+  void save(const RunCounters& counters, const SamplerState& sampler);
+  // The save that ends the run: blocking, with hf/ if the run asks for it; returns on every rank
+  // when it is published.
+  void save_last(const RunCounters& counters, const SamplerState& sampler);
+  // Reports a background save that has finished.
+  void poll();
+  // For messages: "step-20", or "none".
+  [[nodiscard]] std::string last_saved() const;
+
+ private:
+  void write(const RunCounters& counters, const SamplerState& sampler, bool last);
+  void tell(const std::optional<SaveReport>& report);
+
+  Session& session_;
+  RunLog* log_;
+  std::string run_id_, version_;
+  WriteHf write_hf_;
+  BackgroundSaver saver_;
+  int64_t saved_step_ = -1;
+  bool saved_hf_ = false;  // the save of saved_step_ holds hf/
+};
+
+}  // namespace ink

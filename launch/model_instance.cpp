@@ -4,7 +4,6 @@
 #include "models/family.h"
 #include "models/hub/config_json.h"
 #include "models/hub/hf_directory.h"
-#include "models/hub/import.h"
 
 namespace ink {
 namespace {
@@ -42,12 +41,15 @@ ModelPlan plan_hf_model(const fs::path& directory, std::optional<Precision> dtyp
           .notices = std::move(config.notices)};
 }
 
-ModelPlan plan_model(const ModelSection& section, const Places& places) {
+ModelPlan plan_model(const ModelSection& section, const Places& places,
+                     const ImportOptions& import) {
   ModelPlan plan;
   if (section.path) {
     plan = plan_hf_model(*section.path, section.dtype);
     plan.options = overrule_model(section, plan.options,
                                   (fs::path(*section.path) / "config.json").string(), places);
+    plan.import = import;
+    static_cast<void>(check_import(HfDirectory(*section.path), plan.options, import));
   } else {
     plan.options = resolve_model(section, places);
     plan.compute = compute_of(section.dtype, std::nullopt);
@@ -68,10 +70,11 @@ std::vector<std::string> ModelInstance::fill(uint64_t seed) {
     table_.initialize(seed);
     return {};
   }
+  if (!plan_.import.allow_missing.empty()) table_.initialize(seed);
   const HfDirectory directory(plan_.weights);
   const std::vector<NamedTensor> weights = weights_of(table_);
   std::vector<std::string> notices = directory.notices();
-  for (std::string& notice : load_weights(directory, plan_.options, weights))
+  for (std::string& notice : load_weights(directory, plan_.options, weights, plan_.import))
     notices.push_back(std::move(notice));
   return notices;
 }

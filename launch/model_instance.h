@@ -13,6 +13,7 @@
 #include "configs/schema/run_options.h"
 #include "engine/nn/parameter.h"
 #include "models/common/decoder.h"
+#include "models/hub/import.h"
 
 namespace ink {
 
@@ -22,10 +23,14 @@ struct ModelPlan {
   DType compute = DType::kF32;
   std::filesystem::path weights;     // Hugging Face directory; empty = random start
   std::string tokenizer;             // path; empty = none named and none beside the weights
+  ImportOptions import;              // what may be missing or not finite
   std::vector<std::string> notices;  // lines for the log
 };
 
-[[nodiscard]] ModelPlan plan_model(const ModelSection& section, const Places& places);
+// Headers of the weights are checked here, so that nothing is allocated for a directory that does
+// not fit.
+[[nodiscard]] ModelPlan plan_model(const ModelSection& section, const Places& places,
+                                   const ImportOptions& import = {});
 // dtype: overrides what config.json says.
 [[nodiscard]] ModelPlan plan_hf_model(const std::filesystem::path& directory,
                                       std::optional<Precision> dtype);

@@ -11,6 +11,7 @@
 namespace ink {
 
 // Collective. AgreedExit when any rank cannot plan.
-[[nodiscard]] SessionPlan plan_on_all_ranks(Launch& launch, const LoadedRun& loaded);
+[[nodiscard]] SessionPlan plan_on_all_ranks(Launch& launch, const LoadedRun& loaded,
+                                            const SessionFlags& flags);
 
 }  // namespace ink

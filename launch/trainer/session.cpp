@@ -42,9 +42,10 @@ RuntimeOptions runtime_options_of(const SessionPlan& plan) {
 
 }  // namespace
 
-SessionPlan plan_session(const LoadedRun& loaded, int world,
+SessionPlan plan_session(const LoadedRun& loaded, int world, const SessionFlags& flags,
                          const std::function<void(const PrepareProgress&)>& progress) {
-  SessionPlan plan{.run = loaded.options, .places = loaded.places};
+  SessionPlan plan{
+      .run = loaded.options, .allow_data_change = flags.allow_data_change, .places = loaded.places};
   const RunOptions& run = plan.run;
   choose_device(run.train);
   const ParallelSection& p = run.parallel;
@@ -56,7 +57,7 @@ SessionPlan plan_session(const LoadedRun& loaded, int world,
                   .ramp = run.train.batch_ramp,
                   .skip = run.train.skip_steps};
   plan.batches.validate(plan.mesh.data, run.train.micro_batch_size);
-  plan.model = plan_model(run.model, plan.places);
+  plan.model = plan_model(run.model, plan.places, flags.import);
   if (!plan.model.tokenizer.empty()) {
     plan.tokenizer = load_tokenizer(plan.model.tokenizer);
     check_vocabulary(*plan.tokenizer, plan.model.options.vocab_size, "model.vocab_size");

@@ -19,6 +19,7 @@ namespace ink {
 // What is known before anything is allocated: the shape of the run. `train --dry-run` stops here.
 struct SessionPlan {
   RunOptions run;
+  bool allow_data_change = false;
   Places places;
   ModelPlan model;
   MeshShape mesh;
@@ -30,8 +31,15 @@ struct SessionPlan {
   std::shared_ptr<const Tokenizer> tokenizer;
 };
 
+// Checks that the user lifts by name; every one that is used leaves a line in the log.
+struct SessionFlags {
+  ImportOptions import;
+  bool allow_data_change = false;  // resume although the data are not those of the save
+};
+
 // Reads headers, tokenises text into the cache where it has to. world: number of ranks.
 [[nodiscard]] SessionPlan plan_session(const LoadedRun& loaded, int world,
+                                       const SessionFlags& flags,
                                        const std::function<void(const PrepareProgress&)>& progress);
 
 // Bytes of tensor memory per tag that one rank will need, from shapes alone.

@@ -37,7 +37,8 @@ Trainer::Trainer(Session& session, RunLog* log, TrainerOptions options,
   if (!resume) return;
   const std::string place = "checkpoint";
   const JsonReader reader(*resume, place, "trainer");
-  session_.plan().data.check_identity(reader.at("data"), place);
+  if (!session_.plan().allow_data_change)
+    session_.plan().data.check_identity(reader.at("data"), place);
   sampler_ = SamplerState::from_json(reader.at("sampler"), place);
   counters_ = {.step = reader.integer("step", 0),
                .tokens = reader.integer("tokens", 0),

@@ -20,6 +20,7 @@
 #include "launch/trainer/signals.h"
 #include "launch/trainer/start_report.h"
 #include "launch/trainer/trainer.h"
+#include "launch/verbs/value_flags.h"
 #include "launch/verbs/verb.h"
 
 namespace ink {
@@ -31,6 +32,7 @@ struct TrainArguments {
   std::string file;
   std::vector<std::string> overrides;
   bool dry_run = false, overwrite = false, no_verify = false;
+  SessionFlags flags;
   std::optional<std::string> resume, out;
   std::optional<int64_t> max_steps;
 };
@@ -81,6 +83,18 @@ std::optional<OpenedCheckpoint> find_resume(const RunOptions& run, const TrainAr
   return opened;
 }
 
+// One line for every check that the command line lifts.
+std::vector<std::string> lifted_checks(const TrainArguments& arguments) {
+  std::vector<std::string> lines;
+  if (!arguments.flags.import.allow_missing.empty())
+    lines.emplace_back("--allow-missing is in force");
+  if (arguments.flags.import.allow_nonfinite) lines.emplace_back("--allow-nonfinite is in force");
+  if (arguments.flags.allow_data_change) lines.emplace_back("--allow-data-change is in force");
+  if (arguments.no_verify)
+    lines.emplace_back("--no-verify: hashes of the checkpoint are not compared");
+  return lines;
+}
+
 void choose_kernels(const RunOptions& run) {
   for (const auto& [slot, label] : run.kernels) {
     bool found = false;
@@ -100,7 +114,7 @@ ExitCode train(Launch& launch, const TrainArguments& arguments, const CommandLin
   std::vector<std::string> notices;
   std::optional<LoadedRun> loaded;
   agreed(launch, [&] { loaded = load(arguments); });
-  SessionPlan plan = plan_on_all_ranks(launch, *loaded);
+  SessionPlan plan = plan_on_all_ranks(launch, *loaded, arguments.flags);
   agreed(launch, [&] { handshake(launch, plan); });
   agreed(launch, [&] { choose_kernels(plan.run); });
   if (arguments.dry_run) {
@@ -138,6 +152,7 @@ ExitCode train(Launch& launch, const TrainArguments& arguments, const CommandLin
     write_file_atomically(fs::path(run.checkpoint.dir) / "run.yaml", dump_run(run));
     log = std::make_unique<RunLog>(run.checkpoint.dir, run.log, command.quiet,
                                    !command.no_color && isatty(STDERR_FILENO) != 0);
+    for (const std::string& line : lifted_checks(arguments)) notices.push_back(line);
     report_start(*log, *session, {.command = command.text, .resume = resume, .notices = notices});
   });
   Trainer trainer(*session, log.get(), std::move(options), state);
@@ -188,10 +203,17 @@ void add_train(CLI::App& app, CommandLine& command) {
   verb->add_option("--out", arguments->out, "run directory (checkpoint.dir)");
   verb->add_option("--max-steps", arguments->max_steps,
                    "stop after this step; the schedule keeps its length")
-      ->check(CLI::PositiveNumber);
+      ->check(positive());
   verb->add_flag("--overwrite", arguments->overwrite,
                  "start again in a directory that holds a run");
   verb->add_flag("--no-verify", arguments->no_verify, "resume without checking file hashes");
+  verb->add_option("--allow-missing", arguments->flags.import.allow_missing,
+                   "tensors of model.path that may be absent (pattern); they start random")
+      ->allow_extra_args(false);
+  verb->add_flag("--allow-nonfinite", arguments->flags.import.allow_nonfinite,
+                 "load weights that hold NaN or Inf");
+  verb->add_flag("--allow-data-change", arguments->flags.allow_data_change,
+                 "resume although the data are not those of the save");
   verb->callback([arguments, &command] {
     command.run = [arguments, &command] { return run_train(*arguments, command); };
   });

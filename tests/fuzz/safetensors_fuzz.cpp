@@ -16,8 +16,8 @@ extern "C" int LLVMFuzzerTestOneInput(const uint8_t* data, size_t size) {
   try {
     if (data[0] % 2 == 0) {
       const uint64_t data_bytes = data[0] / 2;
-      for (const ink::SafetensorsEntry& entry :
-           ink::SafetensorsTable::parse(text, data_bytes, "fuzz").entries()) {
+      const auto table = ink::SafetensorsTable::parse(text, data_bytes, "fuzz");
+      for (const ink::SafetensorsEntry& entry : table.entries()) {
         if (entry.end > data_bytes || entry.numel() < 0) __builtin_trap();
       }
     } else {

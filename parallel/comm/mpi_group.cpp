@@ -208,7 +208,8 @@ class MpiGroup final : public ProcessGroup {
       check_mpi(MPI_Testall(static_cast<int>(requests.size()), requests.data(), &done,
                             MPI_STATUSES_IGNORE),
                 what);
-      if (done || aborted_) break;
+      if (done) return;
+      if (aborted_) throw Error(ExitCode::kPeer, name_, fmt::format("aborted in {}", what));
       if (spins > 64) std::this_thread::yield();
       if (spins % 256 == 255 && std::chrono::steady_clock::now() > deadline) {
         throw Error(

@@ -3,6 +3,7 @@
 #include <algorithm>
 #include <condition_variable>
 #include <cstring>
+#include <exception>
 #include <map>
 #include <mutex>
 #include <tuple>
@@ -22,8 +23,8 @@ struct Offer {
   int color = 0, key = 0;             // split
 };
 
-// The meeting place of a group. Calls meet twice: once when all offers are there, once when all
-// have read them.
+// The meeting place of a group. In a call all meet when their offers are there, read them, and part
+// when all have read.
 class Hub {
  public:
   Hub(int size, GroupOptions options)
@@ -47,10 +48,24 @@ class Hub {
     }
     if (round_ == round) check();
   }
+  // Whoever met has read soon, so no abort and no time-out ends this wait: memory stays with its
+  // owner while somebody reads it.
+  void part() {
+    std::unique_lock lock(mutex_);
+    const int64_t round = round_;
+    if (++arrived_ == size_) {
+      arrived_ = 0;
+      ++round_;
+      changed_.notify_all();
+      return;
+    }
+    changed_.wait(lock, [&] { return round_ != round; });
+  }
   void abort(const std::string& reason) {
     const std::lock_guard lock(mutex_);
     if (aborted_.empty()) aborted_ = reason;
     changed_.notify_all();
+    for (const auto& [place, hub] : children_) hub->abort(reason);
   }
   // The hub of a split, made by whoever asks first.
   std::shared_ptr<Hub> child(int64_t call, int color, int size) {
@@ -214,6 +229,12 @@ class ThreadGroup final : public ProcessGroup {
         fmt::format("rank {} expects a message that rank {} does not send", rank_, peer));
   }
 
+  // An offer holds tensors of the caller: it is taken back before the call returns.
+  struct Withdraw {
+    Offer& offer;
+    ~Withdraw() { offer = {}; }
+  };
+
   // read() sees all offers; write() runs when nobody reads any more.
   template <class Read>
   std::unique_ptr<Work> call(Offer mine, Read&& read) {
@@ -224,11 +245,19 @@ class ThreadGroup final : public ProcessGroup {
     const int64_t sequence = recorder_.issue(mine.op, mine.bytes);
     const std::string what = fmt::format("{} (call {}, {} bytes, rank {} of {})", mine.op, sequence,
                                          mine.bytes, rank_, size());
-    hub_->offers[static_cast<size_t>(rank_)] = std::move(mine);
+    Offer& shown = hub_->offers[static_cast<size_t>(rank_)];
+    shown = std::move(mine);
+    const Withdraw withdraw{shown};
     ++calls_;
     hub_->meet(what);
-    read();
-    hub_->meet(what);
+    std::exception_ptr failure;
+    try {
+      read();
+    } catch (...) {
+      failure = std::current_exception();
+    }
+    hub_->part();
+    if (failure) std::rethrow_exception(failure);
     write();
     recorder_.complete(sequence);
     return std::make_unique<DoneWork>();

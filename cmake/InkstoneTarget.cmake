@@ -1,5 +1,5 @@
 # inkstone_library(NAME SOURCES... LINKS...): a static library with the house's warnings and sanitizers.
-# inkstone_whole_archive(NAME): a library whose registrations must survive the linker (see engine/kernels/README.md).
+# A library whose registrations must survive the linker is linked with WHOLE_ARCHIVE (see engine/kernels/README.md).
 
 add_library(inkstone_flags INTERFACE)
 target_compile_options(inkstone_flags INTERFACE
@@ -31,10 +31,6 @@ add_link_options(-Wl,-z,relro,-z,now)
 
 function(inkstone_library name)
   cmake_parse_arguments(ARG "" "" "SOURCES;LINKS;PRIVATE_LINKS" ${ARGN})
-  if(NOT ARG_SOURCES)  # a folder without sources yet
-    file(TOUCH "${CMAKE_BINARY_DIR}/empty.cpp")
-    set(ARG_SOURCES "${CMAKE_BINARY_DIR}/empty.cpp")
-  endif()
   add_library(${name} STATIC ${ARG_SOURCES})
   target_link_libraries(${name} PUBLIC inkstone_flags ${ARG_LINKS} PRIVATE ${ARG_PRIVATE_LINKS})
 endfunction()

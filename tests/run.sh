@@ -5,10 +5,11 @@ cd "$(dirname "${BASH_SOURCE[0]}")/.."
 
 usage() {
   cat <<'TEXT'
-usage: tests/run.sh [--tier quick|full] [--preset NAME] [-R REGEX] [-j N]
+usage: tests/run.sh [--tier quick|full] [--preset NAME] [--target NAME] [-R REGEX] [-j N]
   --tier    quick: tests that take seconds (L0); full (default): also GPU (L1) and several ranks (L2).
             Convergence tests (L3) run by name only: ctest --test-dir build/cpu-release -L L3
   --preset  a configure preset: cpu-release (default), cpu-debug, cpu-asan, cpu-tsan
+  --target  build this target only and run the tests that are there, such as parser_tests (default: all)
   -R        only tests whose name matches
   -j        compile and test jobs (default: all cores)
 TEXT
@@ -16,12 +17,14 @@ TEXT
 
 tier=full
 preset=cpu-release
+target=all
 filter=()
 jobs=$(nproc)
 while (($#)); do
   case $1 in
     --tier) tier=${2:?--tier needs quick or full} && shift ;;
     --preset) preset=${2:?--preset needs a name} && shift ;;
+    --target) target=${2:?--target needs a name} && shift ;;
     -R) filter=(-R "${2:?-R needs an expression}") && shift ;;
     -j) jobs=${2:?-j needs a number} && shift ;;
     -h | --help) usage && exit 0 ;;
@@ -47,5 +50,5 @@ export UBSAN_OPTIONS=${UBSAN_OPTIONS:-print_stacktrace=1}
 build=build/$preset
 launch/scripts/setup.sh
 cmake --preset "$preset"
-cmake --build "$build" -j "$jobs"
+cmake --build "$build" -j "$jobs" --target "$target"
 ctest --test-dir "$build" -j "$jobs" -L "$labels" "${filter[@]}" --output-on-failure --no-tests=error

@@ -8,6 +8,7 @@
 #include "data/tokenizer/load.h"
 #include "engine/io/atomic_file.h"
 #include "launch/verbs/data_verbs.h"
+#include "launch/verbs/value_flags.h"
 
 namespace ink {
 namespace {
@@ -139,7 +140,7 @@ void add_data_inspect(CLI::App& data, CommandLine& command) {
   verb->add_option("--row", a->row, "first document or pack, from 0")->capture_default_str();
   verb->add_option("--n", a->count, "how many")->capture_default_str();
   verb->add_option("--show", a->show, "text, ids, labels or all")
-      ->check(CLI::IsMember({"text", "ids", "labels", "all"}))
+      ->check(one_of({"text", "ids", "labels", "all"}))
       ->capture_default_str();
   verb->add_option("--split", a->split, "train or eval")->capture_default_str();
   verb->add_option("--html", a->html, "write a page instead");

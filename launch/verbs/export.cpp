@@ -92,9 +92,9 @@ void add_export(CLI::App& app, CommandLine& command) {
   hf->add_option("--in", a->in, "run directory, step-N or Hugging Face directory")->required();
   hf->add_option("--out", a->out, "directory to make")->required();
   hf->add_option("--arch", a->arch, "class to write for; default: qwen2 for qwen2, else llama")
-      ->check(CLI::IsMember({"llama", "internlm2", "qwen2"}));
+      ->check(one_of({"llama", "internlm2", "qwen2"}));
   hf->add_option("--dtype", a->dtype, "fp32, bf16 or fp16; default: as stored")
-      ->check(CLI::IsMember({"fp32", "bf16", "fp16"}));
+      ->check(one_of({"fp32", "bf16", "fp16"}));
   hf->add_option("--tokenizer", a->tokenizer, "default: that of the model");
   hf->add_option("--max-shard-size", a->shard_size, "largest weight file")->capture_default_str();
   hf->add_option("--base", a->base,

@@ -2,10 +2,14 @@
 
 #include <fmt/ranges.h>
 
+#include <algorithm>
+#include <charconv>
+
 #include "configs/schema/scalar.h"
 #include "configs/schema/yaml_reader.h"
 #include "engine/core/error.h"
 #include "engine/core/nearest.h"
+#include "engine/io/json.h"
 
 namespace ink {
 namespace {
@@ -39,6 +43,31 @@ DataFormat parse_format_flag(const std::string& text) {
 
 std::optional<Precision> parse_precision_flag(const std::string& text) {
   return text.empty() ? std::nullopt : std::optional(choose<Precision>("--dtype", text));
+}
+
+CLI::Validator one_of(std::vector<std::string> names) {
+  const std::string list = fmt::format("{}", fmt::join(names, "|"));
+  return {[names = std::move(names)](std::string& text) -> std::string {
+            if (std::ranges::find(names, text) != names.end()) return {};
+            const auto nearest = nearest_name(text, names);
+            return fmt::format("expected one of {}, got {}{}", fmt::join(names, ", "),
+                               quote_name(text),
+                               nearest ? fmt::format("; nearest: {}", *nearest) : "");
+          },
+          list};
+}
+
+CLI::Validator positive() {
+  return {[](std::string& text) -> std::string {
+            int64_t value = 0;
+            const auto [end, failed] =
+                std::from_chars(text.data(), text.data() + text.size(), value);
+            const bool whole = failed == std::errc() && end == text.data() + text.size();
+            return whole && value > 0
+                       ? std::string()
+                       : fmt::format("expected an integer above 0, got {}", quote_name(text));
+          },
+          "POSITIVE"};
 }
 
 }  // namespace ink

@@ -1,9 +1,11 @@
 // Flag values with the grammar of run files: sizes such as 10MB, data formats by name.
 #pragma once
 
+#include <CLI/CLI.hpp>
 #include <cstdint>
 #include <optional>
 #include <string>
+#include <vector>
 
 #include "configs/schema/data_options.h"
 #include "configs/schema/model_keys.h"
@@ -15,5 +17,9 @@ namespace ink {
 [[nodiscard]] DataFormat parse_format_flag(const std::string& text);
 // --dtype of a model that computes; empty: nothing.
 [[nodiscard]] std::optional<Precision> parse_precision_flag(const std::string& text);
+
+// Checks for option->check(): the message says what was expected and got.
+[[nodiscard]] CLI::Validator one_of(std::vector<std::string> names);
+[[nodiscard]] CLI::Validator positive();
 
 }  // namespace ink

@@ -1,0 +1,53 @@
+// Gradients that are not finite: skipped, counted, and at last an end with code 5.
+
+#include <sstream>
+
+#include "tests/cli/inkstone_run.h"
+
+namespace ink {
+namespace {
+
+using nlohmann::json;
+
+std::vector<json> rows_of(const Workplace& place, const std::string& event) {
+  std::vector<json> rows;
+  std::istringstream lines(slurp(place / "run/metrics.jsonl"));
+  for (std::string line; std::getline(lines, line);) {
+    const json row = json::parse(line);
+    if (row.value("event", "") == event) rows.push_back(row);
+  }
+  return rows;
+}
+
+TEST(Numeric, OneSpoiltGradientIsSkipped) {
+  const Workplace place;
+  place.write_run(
+      "train: {steps: 4, global_batch_size: 2}\n"
+      "checkpoint: {every: 1, keep: 9, hf: never, async: false}\n"
+      "faults: {nan_gradient: {step: 3}}");
+  expect_done(place.run({"train", "run.yaml", "--out", "run"}));
+  const std::vector<json> steps = rows_of(place, "step");
+  ASSERT_EQ(steps.size(), 4u);
+  EXPECT_EQ(steps[2]["skip_reason"], "non-finite");
+  EXPECT_EQ(steps[1]["skip_reason"], "");
+  EXPECT_EQ(steps[3]["skipped"], 1);
+  EXPECT_EQ(rows_of(place, "warning").size(), 1u);
+  // Parameters and moments are those of the step before.
+  EXPECT_EQ(files_below(place / "run/step-3/state"), files_below(place / "run/step-2/state"));
+  EXPECT_NE(files_below(place / "run/step-4/state"), files_below(place / "run/step-3/state"));
+}
+
+TEST(Numeric, TooManyInARowEndWithFive) {
+  const Workplace place;
+  place.write_run(
+      "train: {steps: 4, global_batch_size: 2, max_skipped: 1}\n"
+      "checkpoint: {every: 1, hf: never, async: false}\n"
+      "faults: {nan_gradient: {step: 3}}");
+  const ChildResult result = place.run({"train", "run.yaml", "--out", "run", "--quiet"});
+  expect_error(result, 5, {"step 3", "train.max_skipped", "step-2"});
+  EXPECT_FALSE(std::filesystem::exists(place / "run/step-3"));
+  expect_done(place.run({"inspect", "run", "--verify"}));
+}
+
+}  // namespace
+}  // namespace ink

@@ -1,0 +1,186 @@
+// What the verbs that need no training do: generate, export hf, inspect, config, doctor.
+
+#include <algorithm>
+#include <sstream>
+
+#include "tests/cli/inkstone_run.h"
+
+namespace ink {
+namespace {
+
+namespace fs = std::filesystem;
+using nlohmann::json;
+
+std::string golden(const std::string& name) {
+  return std::string(INKSTONE_SOURCE_DIR) + "/tests/golden/models/" + name;
+}
+
+std::string words_of(const std::vector<int>& ids) {
+  std::string text;
+  for (const int id : ids) text += std::to_string(id) + " ";
+  return text;
+}
+
+std::vector<json> lines_of(const std::string& text) {
+  std::vector<json> rows;
+  std::istringstream lines(text);
+  for (std::string line; std::getline(lines, line);) rows.push_back(json::parse(line));
+  return rows;
+}
+
+// The reference continued the same prompt greedily with the same weights.
+TEST(Generate, GreedyTokensOfTheReference) {
+  const Workplace place;
+  for (const char* name : {"internlm1", "internlm2", "internlm2_tied", "qwen2_tied"}) {
+    const json greedy = json::parse(slurp(golden(name) + "/expected.json")).at("greedy");
+    const auto want = greedy.at("continuation").get<std::vector<int>>();
+    const ChildResult result =
+        place.run({"generate", "--model", golden(name), "--ids", words_of(greedy.at("prompt")),
+                   "--temperature", "0", "--max-new-tokens", std::to_string(want.size()), "--dtype",
+                   "fp32", "--json"});
+    expect_done(result);
+    const std::vector<json> rows = lines_of(result.out);
+    ASSERT_EQ(rows.size(), 1u);
+    EXPECT_EQ(rows[0].at("prompt_ids"), greedy.at("prompt"));
+    EXPECT_EQ(rows[0].at("ids"), greedy.at("continuation")) << name;
+    EXPECT_EQ(rows[0].at("stop_reason"), "length");
+    ASSERT_EQ(rows[0].at("logprobs").size(), want.size());
+    for (const double logprob : rows[0].at("logprobs")) EXPECT_LT(logprob, 0);
+  }
+}
+
+TEST(Generate, RepeatsWithItsSeed) {
+  const Workplace place;
+  const auto run = [&](const char* seed) {
+    const ChildResult result =
+        place.run({"generate", "--model", golden("internlm2"), "--ids", "1 2 3", "--ids", "4",
+                   "--temperature", "1", "--top-k", "0", "--top-p", "1", "--seed", seed,
+                   "--max-new-tokens", "12", "--json"});
+    expect_done(result);
+    return result.out;
+  };
+  const std::string first = run("1");
+  EXPECT_EQ(lines_of(first).size(), 2u);
+  EXPECT_EQ(run("1"), first);
+  EXPECT_NE(run("2"), first);
+}
+
+TEST(Generate, FileOfRowsIntoAFile) {
+  const Workplace place;
+  const ChildResult result = place.run({"generate", "--model", golden("internlm2"), "--ids", "1 2",
+                                        "-o", "answers.jsonl", "--max-new-tokens", "3"});
+  expect_done(result);
+  EXPECT_EQ(result.out, "");
+  EXPECT_EQ(lines_of(slurp(place / "answers.jsonl")).size(), 1u);
+  place.write("prompts.jsonl", "{\"prompt\": \"a\"}\n\n{\"txt\": \"b\"}\n");
+  expect_error(place.run({"generate", "--model", golden("internlm2"), "-i", "prompts.jsonl"}), 3,
+               {"prompts.jsonl:3", "text"});
+}
+
+TEST(Export, RoundTripKeepsEveryWeight) {
+  const Workplace place;
+  for (const char* name :
+       {"internlm2", "internlm2_wide", "internlm1", "llama_tied", "qwen2_tied"}) {
+    const std::string out = std::string("made-") + name;
+    expect_done(place.run({"export", "hf", "--in", golden(name), "--out", out, "--dtype", "fp32",
+                           "--max-shard-size", "100kB"}));
+    expect_done(place.run({"inspect", out, "--verify"}));
+    const auto tokens = [&](const std::string& model) {
+      return place
+          .run({"generate", "--model", model, "--ids", "5 6 7", "--temperature", "0",
+                "--max-new-tokens", "8", "--dtype", "fp32", "--json"})
+          .out;
+    };
+    EXPECT_FALSE(tokens(golden(name)).empty());
+    EXPECT_EQ(tokens(out), tokens(golden(name))) << name;
+    const json shown = json::parse(place.run({"inspect", out, "--json"}).out);
+    const json source = json::parse(place.run({"inspect", golden(name), "--json"}).out);
+    EXPECT_EQ(shown["model"]["parameters"], source["model"]["parameters"]);
+    EXPECT_GT(shown["files"].size(), 1u);
+  }
+}
+
+TEST(Export, HalfPrecisionAndEqualBytes) {
+  const Workplace place;
+  for (const char* dtype : {"bf16", "fp16"}) {
+    for (const char* out : {"one", "two"})
+      expect_done(place.run({"export", "hf", "--in", golden("internlm2"), "--out", out, "--dtype",
+                             dtype, "--overwrite"}));
+    EXPECT_EQ(files_below(place / "one"), files_below(place / "two"));
+    const json shown = json::parse(place.run({"inspect", "one", "--json"}).out);
+    EXPECT_TRUE(shown["dtypes"].contains(std::string(dtype) == "bf16" ? "BF16" : "F16"))
+        << shown["dtypes"];
+  }
+}
+
+TEST(Inspect, EveryKindOfPath) {
+  const Workplace place;
+  const std::string model = golden("internlm2");
+  const json directory = json::parse(place.run({"inspect", model, "--json", "--tensors"}).out);
+  EXPECT_EQ(directory["kind"], "huggingface");
+  EXPECT_EQ(directory["model"]["family"], "internlm2");
+  const json file =
+      json::parse(place.run({"inspect", model + "/model.safetensors", "--json", "--tensors"}).out);
+  EXPECT_EQ(file["kind"], "safetensors");
+  EXPECT_EQ(file["tensors"].size(), directory["tensors"].size());
+  const ChildResult text = place.run({"inspect", model, "--tensors"});
+  EXPECT_NE(text.out.find("model.norm.weight"), std::string::npos);
+  place.write_run("train: {steps: 2}");
+  const json config = json::parse(place.run({"inspect", "run.yaml", "--json"}).out);
+  EXPECT_EQ(config["kind"], "config");
+  EXPECT_GT(config["model"]["parameters"].get<int64_t>(), 0);
+}
+
+TEST(Config, ListCopyCheckDoc) {
+  const Workplace place;
+  const ChildResult list = place.run({"config", "list", "-p", "tiny"});
+  expect_done(list);
+  EXPECT_NE(list.out.find("runs/pretrain_internlm2_tiny"), std::string::npos);
+  EXPECT_GT(json::parse(place.run({"config", "list", "--json"}).out).size(), 10u);
+  expect_done(place.run({"config", "copy", "pretrain_synthetic", "my.yaml"}));
+  expect_done(place.run({"config", "check", "my.yaml"}));
+  expect_error(place.run({"config", "copy", "pretrain_synthetic", "my.yaml"}), 4, {"my.yaml"});
+  expect_error(place.run({"config", "copy", "pretrain_syntetic", "x.yaml"}), 2,
+               {"pretrain_synthetic"});
+  const ChildResult doc = place.run({"config", "doc", "optim.lr"});
+  EXPECT_NE(doc.out.find("0.0003"), std::string::npos);
+  expect_error(place.run({"config", "doc", "no-such-key"}), 2, {"no-such-key"});
+  EXPECT_EQ(place.run({"config", "doc", "--markdown"}).out,
+            slurp(fs::path(INKSTONE_SOURCE_DIR) / "docs/run-file.md"));
+}
+
+TEST(Config, ResolvedFileReadsBackEqual) {
+  const Workplace place;
+  place.write_run("train: {steps: 3}");
+  const ChildResult resolved = place.run({"config", "check", "run.yaml", "optim.lr=2e-4"});
+  expect_done(resolved);
+  place.write("again.yaml", resolved.out);
+  EXPECT_EQ(place.run({"config", "check", "again.yaml"}).out, resolved.out);
+}
+
+TEST(Doctor, MeasuresAndNamesEveryKernel) {
+  const Workplace place;
+  const ChildResult result = place.run({"doctor", "--json"});
+  expect_done(result);
+  const json report = json::parse(result.out);
+  EXPECT_GE(report["cores"].get<int>(), 1);
+  EXPECT_GT(report["memory_bytes"].get<int64_t>(), 0);
+  EXPECT_GT(report["gemm_flops_per_s"]["f32"].get<double>(), 1e8);
+  EXPECT_GT(report["copy_bytes_per_s"].get<double>(), 1e8);
+  std::map<std::string, json> kernels;
+  for (const json& kernel : report["kernels"]) kernels[kernel["slot"]] = kernel;
+  for (const char* slot :
+       {"linear_forward", "rms_norm_forward", "attention_forward", "adamw_update"})
+    EXPECT_TRUE(kernels.contains(slot)) << slot;
+  for (const auto& [slot, kernel] : kernels) {
+    EXPECT_FALSE(kernel["candidates"].empty()) << slot;
+    for (const auto& [dtype, label] : kernel["ran"].items())
+      EXPECT_NE(std::find(kernel["candidates"].begin(), kernel["candidates"].end(), label),
+                kernel["candidates"].end())
+          << slot << " " << dtype;
+  }
+  EXPECT_TRUE(kernels["linear_forward"]["ran"].contains("bf16"));
+}
+
+}  // namespace
+}  // namespace ink

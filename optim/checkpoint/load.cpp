@@ -1,5 +1,7 @@
 #include "optim/checkpoint/load.h"
 
+#include <fmt/ranges.h>
+
 #include <algorithm>
 #include <map>
 
@@ -48,6 +50,27 @@ std::vector<Run> overlap(const Piece& from, const Piece& to) {
   }
 }
 
+// Every box lies inside the global tensor and inside what the file holds of it.
+void check_pieces(const ManifestTensor& saved, const SafetensorsEntry& entry,
+                  const std::string& place) {
+  for (const Piece& piece : saved.pieces) {
+    int64_t count = 1;
+    bool inside = entry.dtype->native == saved.dtype;
+    for (size_t d = 0; inside && d < piece.begin.size(); ++d) {
+      const int64_t size = saved.shape[static_cast<int>(d)];
+      inside = piece.size[d] <= size && piece.begin[d] <= size - piece.size[d];
+      count *= piece.size[d];
+    }
+    if (inside && count <= entry.numel() && piece.local_offset <= entry.numel() - count) continue;
+    throw Error(
+        ExitCode::kBadInput, place,
+        fmt::format("{}: expected pieces inside {} and inside the {} {} elements of the "
+                    "file, got one of [{}] at [{}], offset {}",
+                    saved.name, saved.shape.str(), entry.numel(), entry.dtype->name,
+                    fmt::join(piece.size, ", "), fmt::join(piece.begin, ", "), piece.local_offset));
+  }
+}
+
 class Files {
  public:
   explicit Files(std::filesystem::path checkpoint) : checkpoint_(std::move(checkpoint)) {}
@@ -91,6 +114,7 @@ void load_state(const std::filesystem::path& checkpoint, const Manifest& manifes
       if (entry == nullptr)
         throw Error(ExitCode::kBadInput, file.place(),
                     fmt::format("expected tensor {}, got none of that name", saved.name));
+      check_pieces(saved, *entry, place);
       for (const Piece& from : saved.pieces) {
         for (const Piece& to : wanted.parameter->pieces) {
           for (const Run& run : overlap(from, to)) {

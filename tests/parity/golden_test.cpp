@@ -14,6 +14,13 @@ namespace {
 
 constexpr double kF32 = 1e-5;  // rel-F of one tensor, relative of one number
 
+// On all threads of the machine, where the other tests use one.
+TraineeOptions all_threads() {
+  TraineeOptions options;
+  options.threads = 0;
+  return options;
+}
+
 struct Series {
   std::vector<double> losses, norms, rates;
 };
@@ -68,7 +75,7 @@ TEST_P(GoldenModel, LossOfEveryRow) {
 }
 
 TEST_P(GoldenModel, GradientOfEveryTensor) {
-  Trainee trainee(golden_, *alone_);
+  Trainee trainee(golden_, *alone_, all_threads());
   trainee.backward_of(fixture_.all(0), static_cast<double>(fixture_.trained(0)));
   expect_close(trainee.gradients(), golden_.tensors("grad."), kF32, "gradient");
 }
@@ -109,7 +116,7 @@ TEST(Golden, ParametersAndMomentsAfterTenSteps) {
   const Golden golden("internlm2");
   const Fixture fixture;
   const auto alone = make_self_group();
-  Trainee trainee(golden, *alone);
+  Trainee trainee(golden, *alone, all_threads());
   (void)train(trainee, fixture);
   expect_close(trainee.parameters(), golden.tensors("after10.param."), kF32, "parameter");
   expect_close(trainee.first_moments(), golden.tensors("after10.exp_avg."), kF32, "m");
@@ -121,7 +128,7 @@ TEST(Golden, Bf16GradientsWithinTwiceTheErrorOfTorch) {
   const Golden golden("internlm2");
   const Fixture fixture;
   const auto alone = make_self_group();
-  TraineeOptions options;
+  TraineeOptions options = all_threads();
   options.compute = DType::kBF16;
   Trainee trainee(golden, *alone, options);
   const double loss = trainee.backward_of(fixture.all(0), static_cast<double>(fixture.trained(0)));

@@ -41,7 +41,8 @@ OptimSection golden_recipe() {
 TraineeOptions::TraineeOptions() : optim(golden_recipe()) {}
 
 Trainee::Trainee(const Golden& golden, ProcessGroup& group, const TraineeOptions& options)
-    : options_(with_dropout(golden.options(), options.dropout)),
+    : threads_(options.threads > 0 ? options.threads : thread_count()),
+      options_(with_dropout(golden.options(), options.dropout)),
       model_(build(runtime_, table_, golden, options_, options)),
       optimizer_(runtime_, table_, options.optim, Fixture::kSteps, 0),
       step_(runtime_, *model_, table_, optimizer_, group, {.overlap = options.overlap}) {

@@ -8,6 +8,7 @@
 #include "parallel/comm/process_group.h"
 #include "tests/support/fixture.h"
 #include "tests/support/golden.h"
+#include "tests/support/threads.h"
 
 namespace ink {
 
@@ -16,6 +17,7 @@ struct TraineeOptions {
   Recompute recompute = Recompute::kNone;
   double dropout = 0;
   bool overlap = true;
+  int threads = 1;     // OpenMP threads while the Trainee lives; 0 = as many as before
   OptimSection optim;  // golden_recipe() unless set
   TraineeOptions();
 };
@@ -47,6 +49,7 @@ class Trainee {
  private:
   [[nodiscard]] NamedValues moments(Tensor OptimizerSlot::*moment);
 
+  ScopedThreads threads_;
   ModelOptions options_;
   Runtime runtime_;
   ParameterTable table_;

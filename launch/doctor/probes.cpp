@@ -31,7 +31,7 @@ void one_step_and_tokens(DType compute) {
   ConfigNode tree = parse_yaml(kTinyRun, "doctor");
   apply_override(tree, compute == DType::kF32 ? "model.dtype=fp32" : "model.dtype=bf16");
   const auto group = make_self_group();
-  Session session(plan_session(read_run(tree), 1, {}), *group);
+  Session session(plan_session(read_run(tree), 1, {}, {}), *group);
   static_cast<void>(session.start_fresh());
   Loader loader(session.plan().data.train, session.loader_options());
   const std::optional<StepBatch> batch = loader.next();

@@ -25,6 +25,9 @@ constexpr uint64_t kChecksumBytes = 4;  // what Fletcher32 adds to a chunk
 class Hdf5Lock {
  public:
   Hdf5Lock() : lock_(mutex()) {
+    // Handles are closed by their owners. At exit the library would walk over a file whose close
+    // failed (a full disk) and crash; it must be told before any other call.
+    [[maybe_unused]] static const herr_t no_exit_handler = H5dont_atexit();
     H5Eset_auto2(H5E_DEFAULT, nullptr, nullptr);
     H5Eclear2(H5E_DEFAULT);
   }

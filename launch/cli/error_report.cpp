@@ -3,6 +3,7 @@
 #include <cstdio>
 #include <filesystem>
 #include <new>
+#include <system_error>
 
 namespace ink {
 
@@ -19,6 +20,9 @@ ExitCode report_current_exception() {
     return ExitCode::kOutOfMemory;
   } catch (const std::filesystem::filesystem_error& error) {
     report(Error(ExitCode::kIo, error.path1().string(), error.code().message()));
+    return ExitCode::kIo;
+  } catch (const std::system_error& error) {
+    report(Error(ExitCode::kIo, "system", error.what()));
     return ExitCode::kIo;
   } catch (const std::exception& error) {
     report(Error(ExitCode::kInternal, "internal", error.what()));

@@ -80,7 +80,8 @@ std::string message_of(const CLI::ParseError& error) {
 
 Error usage_error(const CLI::ParseError& error, const CLI::App& app) {
   const CLI::App& verb = active_verb(app);
-  if (dynamic_cast<const CLI::ExtrasError*>(&error) != nullptr) return unexpected_word(app, verb);
+  // A misspelt flag is the cause where the one it was meant to be is missing.
+  if (!app.remaining(true).empty()) return unexpected_word(app, verb);
   return {ExitCode::kConfig, full_name(verb), message_of(error), see_help(verb)};
 }
 

@@ -29,7 +29,7 @@ TEST(ConfigError, MisspeltKeyAtAnyDepth) {
 TEST(ConfigError, KeyGivenTwiceNamesBothLines) {
   const Workplace place;
   place.write_run("train: {steps: 2}\ntrain: {steps: 3}");
-  expect_refused(place, 2, {"run.yaml:9:1", "train", "line 8"});
+  expect_refused(place, 2, {"run.yaml:9:1", "train", "run.yaml:8:1"});
 }
 
 TEST(ConfigError, NumbersAreStrict) {

@@ -30,13 +30,10 @@ class DataError : public testing::Test {
 
 TEST_F(DataError, RowsThatAreNoTokens) {
   const std::string good = slurp(place_ / "rows.jsonl");
-  const std::map<std::string, std::string> bad = {{"{\"tokens\": [1, 2, 96]}", "96"},
-                                                  {"{\"tokens\": [1, -2]}", "-2"},
-                                                  {"{\"tokens\": [1, 2.5]}", "2.5"},
-                                                  {"{\"tokens\": [1, 2", ":41"},
-                                                  {"{\"tekens\": [1, 2]}", "tekens"},
-                                                  {"[1, 2]", ":41"},
-                                                  {"{\"tokens\": [1], \"tokens\": [2]}", ":41"}};
+  const std::map<std::string, std::string> bad = {
+      {"{\"tokens\": [1, 2, 96]}", "96"}, {"{\"tokens\": [1, -96]}", "96"},
+      {"{\"tokens\": [1, 2.5]}", "2.5"},  {"{\"tokens\": [1, 2", ":41"},
+      {"{\"tekens\": [1, 2]}", "tekens"}, {"{\"tokens\": [1], \"tokens\": [2]}", ":41"}};
   for (const auto& [row, word] : bad) {
     place_.write("bad.jsonl", good + row + "\n");
     expect_error(prepare("bad.jsonl", "made.h5"), 3, {"bad.jsonl:41", word});
@@ -67,7 +64,7 @@ TEST_F(DataError, InputsThatAreAbsentOrOfAnotherKind) {
 TEST_F(DataError, FlippedBitInTheStore) {
   ASSERT_EQ(prepare("rows.jsonl", "good.h5").code, 0);
   expect_done(place_.run({"inspect", "good.h5", "--verify"}));
-  place_.write_run("train: {steps: 1}");
+  place_.write_run("train: {steps: 2}");
   const std::string bytes = slurp(place_ / "good.h5");
   const std::string tokens("\x00\x00\x03\x00\x06\x00\x09\x00", 8);  // first ids of the first row
   const size_t at = bytes.find(tokens);
@@ -76,7 +73,8 @@ TEST_F(DataError, FlippedBitInTheStore) {
   flipped[at + 2] ^= 4;
   place_.write("bad.h5", flipped);
   expect_error(place_.run({"inspect", "bad.h5", "--verify"}), 3, {"bad.h5"});
-  expect_error(place_.run({"train", "run.yaml", "data.train=[{path: bad.h5}]"}), 3, {"bad.h5"});
+  expect_error(place_.run({"train", "run.yaml", "data.train=[{path: bad.h5}]", "--quiet"}), 3,
+               {"bad.h5"});
   place_.write("short.h5", bytes.substr(0, bytes.size() / 2));
   expect_error(place_.run({"inspect", "short.h5"}), 3, {"short.h5"});
   expect_error(place_.run({"data", "stats", "short.h5"}), 3, {"short.h5"});
@@ -86,7 +84,7 @@ TEST_F(DataError, FlippedBitInTheStore) {
 
 TEST_F(DataError, StoreAgainstModel) {
   ASSERT_EQ(prepare("rows.jsonl", "good.h5").code, 0);
-  place_.write_run("train: {steps: 1}");
+  place_.write_run("train: {steps: 2}");
   expect_error(place_.run({"train", "run.yaml", "data.train=[{path: good.h5}]",
                            "model.vocab_size=50", "--dry-run"}),
                3, {"good.h5", "50"});

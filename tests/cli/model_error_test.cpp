@@ -154,13 +154,15 @@ TEST_F(ModelError, ConfigJson) {
 
 TEST_F(ModelError, ShardsOutsideOfTheDirectory) {
   fs::rename(place_ / "model/model.safetensors", place_ / "outside.safetensors");
-  for (const char* name :
-       {"../outside.safetensors", "/etc/passwd", "a/b", "", "absent.safetensors"}) {
+  for (const char* name : {"../outside.safetensors", "/etc/passwd", "a/b", ""}) {
     const nlohmann::json index{{"metadata", {{"total_size", 4}}},
                                {"weight_map", {{"model.norm.weight", name}}}};
     place_.write("model/model.safetensors.index.json", index.dump());
     expect_error(place_.run({"inspect", "model"}), 3, {"model.norm.weight"});
   }
+  place_.write("model/model.safetensors.index.json",
+               R"({"weight_map": {"model.norm.weight": "absent.safetensors"}})");
+  expect_error(place_.run({"inspect", "model"}), 3, {"absent.safetensors"});
   fs::remove(place_ / "model/model.safetensors.index.json");
   fs::create_symlink("../outside.safetensors", place_ / "model/model.safetensors");
   expect_refused({"model.safetensors"});

@@ -90,7 +90,7 @@ TEST(Usage, ResultsThatCannotBeWrittenAreAnError) {
   const Workplace place;
   const std::string command = std::string(INKSTONE_BINARY) + " config doc > /dev/full";
   const ChildResult result = run_child({"sh", "-c", command}, place.options());
-  expect_error(result, 4, {"stdout", "No space left"});
+  expect_error(result, 4, {"No space left"});
 }
 
 }  // namespace

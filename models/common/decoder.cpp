@@ -108,8 +108,8 @@ Tensor Decoder::last_logits(const Batch& batch, int64_t length, KvView* cache) c
   const StepContext step = begin(batch, length, 0, cache);
   const Residual all = run_blocks(embed(step), step);
   const int64_t last = all.x_TC.rows() - 1;
-  return head_logits({all.x_TC.slice(last, 1),
-                      all.delta_TC.defined() ? all.delta_TC.slice(last, 1) : Tensor()});
+  return head_logits(
+      {all.x_TC.slice(last, 1), all.delta_TC.defined() ? all.delta_TC.slice(last, 1) : Tensor()});
 }
 
 }  // namespace ink

@@ -8,6 +8,7 @@
 
 #include "configs/schema/node.h"
 #include "engine/core/error.h"
+#include "engine/core/nearest.h"
 
 namespace ink {
 namespace {
@@ -34,22 +35,6 @@ std::string without_indices(std::string_view key) {
     key.remove_prefix(std::min(dot + 1, key.size()));
   }
   return out;
-}
-
-// Insertions, deletions and replacements that turn a into b (Levenshtein).
-size_t edit_distance(std::string_view a, std::string_view b) {
-  std::vector<size_t> row(b.size() + 1);
-  std::iota(row.begin(), row.end(), size_t{0});
-  for (size_t i = 0; i < a.size(); ++i) {
-    size_t diagonal = row[0];
-    row[0] = i + 1;
-    for (size_t j = 0; j < b.size(); ++j) {
-      const size_t replaced = diagonal + (a[i] == b[j] ? 0 : 1);
-      diagonal = row[j + 1];
-      row[j + 1] = std::min({replaced, row[j] + 1, row[j + 1] + 1});
-    }
-  }
-  return row[b.size()];
 }
 
 bool is_planned(std::string_view key) {

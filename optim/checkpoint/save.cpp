@@ -45,10 +45,18 @@ void write_manifest(const fs::path& directory, const Manifest& manifest) {
   file.close();
 }
 
+// Under a temporary name first: a kill in between leaves no half step-N behind.
+void remove_checkpoint(const fs::path& path) {
+  const fs::path doomed = temporary_name(path);
+  fs::rename(path, doomed);
+  fs::remove_all(doomed);
+}
+
 void remove_old(const fs::path& directory, int64_t keep) {
   std::vector<FoundCheckpoint> found = find_checkpoints(directory);
   std::erase_if(found, [](const FoundCheckpoint& c) { return !c.problem.empty(); });
-  for (size_t i = static_cast<size_t>(keep); i < found.size(); ++i) fs::remove_all(found[i].path);
+  for (size_t i = static_cast<size_t>(keep); i < found.size(); ++i)
+    remove_checkpoint(found[i].path);
 }
 
 }  // namespace

@@ -1,20 +1,12 @@
 #include "launch/text_generation.h"
 
+#include <algorithm>
 #include <optional>
+
+#include "data/text/utf8.h"
 
 namespace ink {
 namespace {
-
-// Bytes at the end of `text` that begin a character which is not complete yet.
-size_t incomplete_tail(std::string_view text) {
-  for (size_t back = 1; back <= std::min<size_t>(3, text.size()); ++back) {
-    const auto byte = static_cast<unsigned char>(text[text.size() - back]);
-    if ((byte & 0xC0u) == 0x80u) continue;
-    const size_t length = byte >= 0xF0 ? 4 : byte >= 0xE0 ? 3 : byte >= 0xC0 ? 2 : 1;
-    return length > back ? back : 0;
-  }
-  return 0;
-}
 
 // Collects the text of the tokens, hands whole characters on, and watches for stop texts.
 class TextStream {
@@ -32,12 +24,13 @@ class TextStream {
       flush(text_.size());
       return false;
     }
-    flush(text_.size() - std::max(incomplete_tail(text_), possible_stop()));
+    flush(std::min(complete_utf8_prefix(text_), text_.size() - possible_stop()));
     return true;
   }
-  const std::string& finish() {
+  // Bytes that form no character become U+FFFD, here and in what was handed on.
+  std::string finish() {
     flush(text_.size());
-    return text_;
+    return repair_utf8(text_);
   }
 
  private:
@@ -53,7 +46,8 @@ class TextStream {
   }
   void flush(size_t until) {
     if (until <= shown_) return;
-    if (options_.on_text) options_.on_text(std::string_view(text_).substr(shown_, until - shown_));
+    if (options_.on_text)
+      options_.on_text(repair_utf8(std::string_view(text_).substr(shown_, until - shown_)));
     shown_ = until;
   }
   const Tokenizer& tokenizer_;

@@ -68,8 +68,7 @@ std::string json_line(const TextResult& result) {
                                     {"text", result.text},
                                     {"logprobs", result.generated.logprobs},
                                     {"stop_reason", name_of(result.generated.reason)}};
-  // A generation may end inside a character; JSON text may not.
-  return line.dump(-1, ' ', false, nlohmann::ordered_json::error_handler_t::replace) + "\n";
+  return line.dump() + "\n";
 }
 
 void print_ids(const std::vector<int32_t>& ids) {

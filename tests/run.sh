@@ -8,7 +8,7 @@ usage() {
 usage: tests/run.sh [--tier quick|full] [--preset NAME] [--target NAME] [-R REGEX] [-j N]
   --tier    quick: tests that take seconds (L0); full (default): also GPU (L1) and several ranks (L2).
             Convergence tests (L3) run by name only: ctest --test-dir build/cpu-release -L L3
-  --preset  a configure preset: cpu-release (default), cpu-debug, cpu-asan, cpu-tsan
+  --preset  a configure preset: cpu-release (default), cpu-debug, cpu-asan, cpu-tsan, fuzz
   --target  build this target only and run the tests that are there, such as parser_tests (default: all)
   -R        only tests whose name matches
   -j        compile and test jobs (default: all cores)
@@ -45,6 +45,7 @@ if [[ $(id -u) == 0 ]] && in_container; then
 fi
 # Several tests share the cores: a waiting OpenMP thread must not burn one.
 export OMP_WAIT_POLICY=passive
+export LSAN_OPTIONS=${LSAN_OPTIONS:-suppressions=$PWD/tests/lsan.supp:print_suppressions=0}
 export UBSAN_OPTIONS=${UBSAN_OPTIONS:-print_stacktrace=1}
 
 build=build/$preset

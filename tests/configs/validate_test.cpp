@@ -58,7 +58,8 @@ TEST(Validate, RefusesWhatDoesNotFitTogether) {
                                         "data: {train: [{path: a.txt}], max_length: 128}\n"
                                         "train: {steps: 100}\n");
   for (const auto& [overrides, message] : refusals) {
-    const std::string error = error_line([&] { load_run(path, overrides); });
+    const std::string error =
+        error_line([&, &overrides = overrides] { load_run(path, overrides); });
     if (message.empty()) {
       EXPECT_NE(error.find("data.train: expected a weight on every source or on none, got 1 of 2"),
                 std::string::npos)

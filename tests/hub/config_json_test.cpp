@@ -148,7 +148,7 @@ TEST(ConfigJson, RefusesWhatIsNotImplemented) {
     SCOPED_TRACE(changes);
     std::vector<std::string> all = words;
     all.push_back("config.json: ");
-    expect_error(kBad, all, [&] { (void)read(with(llama(), changes)); });
+    expect_error(kBad, all, [&, &changes = changes] { (void)read(with(llama(), changes)); });
   }
 }
 

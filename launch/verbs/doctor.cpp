@@ -64,12 +64,12 @@ ordered_json examine() {
 }
 
 void print_kernels(const ordered_json& kernels) {
-  fmt::print("\n{:<24} {:<10} {:<10} {}\n", "kernel", "f32", "bf16", "candidates");
+  fmt::print("\n{:<24} {:<18} {:<18} {}\n", "kernel", "f32", "bf16", "candidates");
   for (const auto& kernel : kernels) {
     std::string candidates;
     for (const auto& label : kernel["candidates"])
       candidates += (candidates.empty() ? "" : " ") + label.get<std::string>();
-    fmt::print("{:<24} {:<10} {:<10} {}\n", kernel["slot"].get<std::string>(),
+    fmt::print("{:<24} {:<18} {:<18} {}\n", kernel["slot"].get<std::string>(),
                kernel["ran"].value("f32", "-"), kernel["ran"].value("bf16", "-"), candidates);
   }
 }

@@ -128,8 +128,8 @@ TEST(SafeDirectory, KeepsItsPromiseOnKernelsWithoutOpenat2) {
 TEST(SafeDirectory, MustBeADirectory) {
   const TemporaryFolder folder;
   folder.write("file", "");
-  expect_error(kBad, {"absent"}, [&] { SafeDirectory{folder / "absent"}; });
-  expect_error(kBad, {"file"}, [&] { SafeDirectory{folder / "file"}; });
+  expect_error(kBad, {"absent"}, [&] { (void)SafeDirectory{folder / "absent"}; });
+  expect_error(kBad, {"file"}, [&] { (void)SafeDirectory{folder / "file"}; });
 }
 
 }  // namespace

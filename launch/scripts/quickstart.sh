@@ -102,7 +102,7 @@ settings=(model.tokenizer="$tokenizer" data.train.0.path="$store" data.max_lengt
 steps_for() {
   local probe=$run/probe
   "$inkstone" train "$run_file" "${settings[@]}" checkpoint.dir="$probe" checkpoint.hf=never \
-    data.eval=null train.eval_every=null train.steps=10 --overwrite --quiet
+    train.eval_batches=1 train.steps=10 optim.warmup_steps=1 --overwrite --quiet
   sed -n 's/.*"event":"step".*"step_time":\([0-9.e+-]*\).*/\1/p' "$probe/metrics.jsonl" |
     awk -v seconds="$1" 'NR > 3 { sum += $1; n++ } END { s = int(seconds * n / sum); print s < 20 ? 20 : s }'
   rm -rf "$probe"

@@ -8,9 +8,13 @@ round, Inkstone runs once from its start and torch, kept waiting in a process of
 The first steps of each are left out. Printed are the medians over all measured steps, the spread
 (max - min) / median, the ratio of the medians, and the largest resident size of each process. Last
 comes the time from starting `inkstone train` to the first step of the small model.
+
+On a machine that others use, `--threads 1 --clock cpu` compares the processor time of one thread
+instead: less true to what a user sees, but hardly disturbed by the neighbours.
 """
 
 import argparse
+import itertools
 import json
 import os
 import statistics
@@ -63,6 +67,7 @@ class Side:
 @dataclass
 class Part:
     rows: list[dict]  # the step rows of metrics.jsonl
+    cpu: list[float]  # processor time that the process had used when each of them appeared
     seconds: float  # from starting the process to the last of them
     peak_rss: int
 
@@ -73,6 +78,11 @@ def step_rows(metrics: Path) -> list[dict]:
     lines = metrics.read_text(encoding="utf-8").splitlines(keepends=True)
     rows = [json.loads(line) for line in lines if line.endswith("\n")]
     return [row for row in rows if row["event"] == "step"]
+
+
+def cpu_seconds(pid: int) -> float:
+    fields = Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()
+    return (int(fields[11]) + int(fields[12])) / os.sysconf("SC_CLK_TCK")  # user, system
 
 
 def run_part(binary: Path, run_file: str, steps: int, overrides: list[str]) -> Part:
@@ -86,17 +96,18 @@ def run_part(binary: Path, run_file: str, steps: int, overrides: list[str]) -> P
         start = time.perf_counter()
         with open(error, "wb") as sink:
             process = subprocess.Popen(command, stdout=sink, stderr=sink)
-        rows = []
+        rows, cpu = [], []
         while len(rows) < steps and process.poll() is None:
             time.sleep(0.002)
             rows = step_rows(run / "metrics.jsonl")
+            cpu += [cpu_seconds(process.pid)] * (len(rows) - len(cpu))
         seconds = time.perf_counter() - start
         if process.returncode is not None:
             raise SystemExit(f"{command} left with {process.returncode}:\n{error.read_text()}")
         process.kill()
         _, status, usage = os.wait4(process.pid, 0)
         process.returncode = os.waitstatus_to_exitcode(status)
-    return Part(rows[:steps], seconds, usage.ru_maxrss * 1024)
+    return Part(rows[:steps], cpu[:steps], seconds, usage.ru_maxrss * 1024)
 
 
 def inkstone_steps(binary: Path, overrides: list[str], steps: int) -> Part:
@@ -111,6 +122,13 @@ def inkstone_steps(binary: Path, overrides: list[str], steps: int) -> Part:
         if row["tokens"] != BATCH * LENGTH:
             raise SystemExit(f"step {row['step']} has {row['tokens']} tokens, not {BATCH * LENGTH}")
     return part
+
+
+def step_seconds(part: Part, clock: str) -> list[float]:
+    """Of the steps after the warm-up."""
+    if clock == "cpu":
+        return [b - a for a, b in itertools.pairwise(part.cpu[WARM_UP - 1 :])]
+    return [row["step_time"] for row in part.rows[WARM_UP:]]
 
 
 class Rival:
@@ -130,8 +148,8 @@ class Rival:
             raise SystemExit(f"the rival left with {self.process.wait()}")
         return json.loads(answer)
 
-    def steps(self, count: int) -> list[float]:
-        return self.ask(f"steps {count}")["seconds"]
+    def steps(self, count: int, clock: str) -> list[float]:
+        return self.ask(f"steps {count}")["cpu_seconds" if clock == "cpu" else "seconds"]
 
     def end(self) -> int:
         peak = self.ask("end")["peak_rss"]
@@ -145,12 +163,12 @@ def compare(name: str, arguments) -> dict:
         time_floor = FLOOR_WITHOUT_AMX
     ours, theirs = Side([]), Side([])
     rival = Rival(mode, arguments.threads)
-    rival.steps(RIVAL_WARM_UP)
+    rival.steps(RIVAL_WARM_UP, arguments.clock)
     for _ in range(arguments.rounds):
         part = inkstone_steps(arguments.inkstone, overrides, arguments.steps)
-        ours.seconds += [row["step_time"] for row in part.rows[WARM_UP:]]
+        ours.seconds += step_seconds(part, arguments.clock)
         ours.peak_rss = max(ours.peak_rss, part.peak_rss)
-        theirs.seconds += rival.steps(arguments.steps)
+        theirs.seconds += rival.steps(arguments.steps, arguments.clock)
     theirs.peak_rss = rival.end()
     return {
         "pair": name,
@@ -190,9 +208,12 @@ def main() -> None:
     parser.add_argument("--rounds", type=int, default=3, help="turns of each side")
     parser.add_argument("--steps", type=int, default=3, help="measured steps of a turn")
     parser.add_argument("--threads", type=int, default=len(os.sched_getaffinity(0)))
+    parser.add_argument("--clock", choices=["wall", "cpu"], default="wall")
     parser.add_argument("--json", type=Path, help="write the results here")
     arguments = parser.parse_args()
 
+    if arguments.clock == "cpu" and arguments.threads != 1:
+        raise SystemExit("--clock cpu compares single threads: expected --threads 1")
     os.environ["OMP_NUM_THREADS"] = str(arguments.threads)
     about = machine.describe()
     machine.print_header(about)
@@ -206,7 +227,7 @@ def main() -> None:
         f" spread {machine.spread(starts):.0%}"
     )
     if arguments.json:
-        result = {"machine": about, "pairs": rows, "start_seconds": starts}
+        result = {"machine": about, "clock": arguments.clock, "pairs": rows, "start_seconds": starts}
         arguments.json.write_text(json.dumps(result, indent=2) + "\n")
 
 

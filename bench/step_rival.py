@@ -1,8 +1,8 @@
 #!/usr/bin/env python3
 """torch's side of step_100m.py: its own process, which trains as many steps as it is told.
 
-Reads lines: `steps N` trains N steps and answers with one JSON line {"seconds": [...], "loss": x};
-`end` answers {"peak_rss": bytes} and leaves. The model is transformers' LlamaForCausalLM with SDPA, of
+Reads lines: `steps N` trains N steps and answers with one JSON line {"seconds": [...], "cpu_seconds":
+[...], "loss": x}; `end` answers {"peak_rss": bytes} and leaves. The model is transformers' LlamaForCausalLM with SDPA, of
 which InternLM2 is a renaming; its weights and tokens are random, as a step's time does not depend on
 their values.
 """
@@ -55,12 +55,13 @@ def serve(trainee: Trainee) -> None:
     for line in sys.stdin:
         if line.split()[0] == "end":
             break
-        seconds = []
+        seconds, cpu_seconds = [], []
         for _ in range(int(line.split()[1])):
-            start = time.perf_counter()
+            start, cpu_start = time.perf_counter(), time.process_time()
             loss = trainee.step()
             seconds.append(time.perf_counter() - start)
-        print(json.dumps({"seconds": seconds, "loss": loss}), flush=True)
+            cpu_seconds.append(time.process_time() - cpu_start)
+        print(json.dumps({"seconds": seconds, "cpu_seconds": cpu_seconds, "loss": loss}), flush=True)
     peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024
     print(json.dumps({"peak_rss": peak}), flush=True)
 

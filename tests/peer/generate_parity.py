@@ -41,10 +41,11 @@ PROMPTS = [
     "北京是",
     "The best way to learn a language is",
     "SELECT name FROM users WHERE",
-    "<|im_start|>user\nName three colours.<|im_end|>\n<|im_start|>assistant\n",
+    "Red, green and blue are three",
     "Her name was Alice, and she",
 ]
 
+# No special tokens: Inkstone never reads them from a prompt, transformers does.
 TEXTS = PROMPTS + [
     " leading and trailing  spaces   ",
     "tabs\tand\nnew\n\n\nlines\r\n",
@@ -54,7 +55,7 @@ TEXTS = PROMPTS + [
     "日本語の文章です。中文没有空格。한국어 문장",
     "emoji 😀👩‍👩‍👧‍👦🇫🇷 and combining e\u0301",
     "zero\u200bwidth, nbsp\u00a0, \u3000ideographic",
-    "<|endoftext|><|im_end|> in text, <|im_start|",
+    "almost special: <|im_start|, <|, |>, <im_end>",
     "x" * 300,
     "http://example.org/a?b=c&d=%20#e_f-g",
 ]

@@ -22,7 +22,6 @@ enum class LinearSplit : uint8_t { kNone, kOut, kIn };
 struct LinearSpec {
   LinearSplit split = LinearSplit::kNone;
   int64_t unit = 1;  // a split falls on multiples of this many rows (kOut) or columns (kIn)
-  std::vector<int64_t> parts = {};  // rows of the matrices that are fused here; empty = one
   bool bias = false;
   float init_std = 0.02f;
 };

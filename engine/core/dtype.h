@@ -11,6 +11,7 @@
 #include <utility>
 
 #include "engine/core/error.h"
+#include "engine/core/host_device.h"
 
 namespace ink {
 
@@ -25,7 +26,7 @@ struct bf16 {
   uint16_t bits = 0;
 
   bf16() = default;
-  explicit bf16(float value) {
+  INK_HOST_DEVICE explicit bf16(float value) {
     const uint32_t word = std::bit_cast<uint32_t>(value);
     if ((word & 0x7fffffffu) > 0x7f800000u) {  // NaN stays NaN: rounding could carry it to infinity
       bits = static_cast<uint16_t>((word >> 16) | 0x40u);
@@ -33,7 +34,7 @@ struct bf16 {
       bits = static_cast<uint16_t>((word + 0x7fffu + ((word >> 16) & 1u)) >> 16);
     }
   }
-  explicit operator float() const {
+  INK_HOST_DEVICE explicit operator float() const {
     return std::bit_cast<float>(static_cast<uint32_t>(bits) << 16);
   }
 };
@@ -42,7 +43,7 @@ struct f16 {
   uint16_t bits = 0;
 
   f16() = default;
-  explicit f16(float value) {
+  INK_HOST_DEVICE explicit f16(float value) {
     const uint32_t word = std::bit_cast<uint32_t>(value);
     const uint32_t magnitude = word & 0x7fffffffu;
     uint32_t half;
@@ -58,7 +59,7 @@ struct f16 {
     }
     bits = static_cast<uint16_t>(half | ((word >> 16) & 0x8000u));
   }
-  explicit operator float() const {
+  INK_HOST_DEVICE explicit operator float() const {
     const uint32_t sign = static_cast<uint32_t>(bits & 0x8000u) << 16;
     const uint32_t magnitude = bits & 0x7fffu;
     uint32_t word;

@@ -12,11 +12,7 @@
 #include <cstdint>
 #include <string_view>
 
-#ifdef __CUDACC__
-#define INK_HOST_DEVICE __host__ __device__
-#else
-#define INK_HOST_DEVICE
-#endif
+#include "engine/core/host_device.h"
 
 namespace ink {
 
@@ -62,7 +58,7 @@ INK_HOST_DEVICE inline float uniform_open(uint32_t word) {
 }
 
 // Element i of a stream of standard normals: Box-Muller on word pairs, two normals per pair.
-inline float philox_normal(PhiloxKey key, uint64_t element) {
+INK_HOST_DEVICE inline float philox_normal(PhiloxKey key, uint64_t element) {
   const PhiloxBlock block = philox(key, element / 4, 0);
   const int pair = static_cast<int>(element % 4) & ~1;
   const double u = uniform_open(block.v[pair]), w = uniform_open(block.v[pair + 1]);
@@ -71,7 +67,7 @@ inline float philox_normal(PhiloxKey key, uint64_t element) {
 }
 
 // Element i of a stream of uniforms in (0, 1).
-inline float philox_uniform(PhiloxKey key, uint64_t element) {
+INK_HOST_DEVICE inline float philox_uniform(PhiloxKey key, uint64_t element) {
   return uniform_open(philox(key, element / 4, 0).v[element % 4]);
 }
 

@@ -111,4 +111,11 @@ void ParameterTable::clear_gradients() {
   for (const auto& parameter : parameters_) parameter->leaf()->has_grad = false;
 }
 
+void ParameterTable::release_gradients() {
+  for (const auto& parameter : parameters_) {
+    parameter->leaf()->grad = Tensor();
+    parameter->leaf()->has_grad = false;
+  }
+}
+
 }  // namespace ink

@@ -89,6 +89,8 @@ class ParameterTable {
   [[nodiscard]] static std::vector<float> initial_values(const Parameter& parameter, uint64_t seed);
   // Forgets gradients: the next contribution overwrites. Memory is kept.
   void clear_gradients();
+  // Gives their memory back, for what the next forward pass keeps.
+  void release_gradients();
 
  private:
   std::vector<std::unique_ptr<Parameter>> parameters_;

@@ -10,7 +10,9 @@
 namespace ink {
 namespace {
 
-constexpr int64_t kAlignment = 64;
+constexpr int64_t kPage = 4096;
+constexpr int64_t kSmall = int64_t{512} << 10;  // below: a request of the small pool
+constexpr int64_t kSmallSegment = int64_t{4} << 20;
 constexpr int64_t kHugePage = int64_t{2} << 20;
 
 int64_t round_up(int64_t bytes, int64_t unit) { return (bytes + unit - 1) / unit * unit; }
@@ -38,11 +40,14 @@ std::string MemoryReport::table() const {
   return text;
 }
 
+int64_t Allocator::rounded(int64_t bytes) {
+  return round_up(bytes, bytes >= kSmall ? kPage : kAlignment);
+}
+
 void* Allocator::allocate(int64_t bytes, MemoryTag tag) {
   if (bytes <= 0) return nullptr;
   const std::lock_guard lock(mutex_);
-  // Rounded before the look-up: a block must be found again by the request it was made for.
-  const int64_t wanted = round_up(bytes, bytes >= kHugePage ? kHugePage : kAlignment);
+  const int64_t wanted = rounded(bytes);
   if (report_.limit > 0 && report_.total + wanted > report_.limit) {
     throw Error(ExitCode::kOutOfMemory, "memory_limit",
                 fmt::format("{:.1f} MiB more for {} do not fit\n{}", mib(wanted), name_of(tag),
@@ -50,38 +55,42 @@ void* Allocator::allocate(int64_t bytes, MemoryTag tag) {
                 "lower train.micro_batch_size or data.max_length, set train.recompute: full, or "
                 "optim.state_dtype: bf16");
   }
-  int64_t capacity = 0;
-  void* pointer = take_cached(wanted, capacity);
+  BlockPool& pool = bytes < kSmall ? small_ : large_;
+  void* pointer = take(pool, wanted);
   if (pointer == nullptr) {
-    capacity = wanted;
-    pointer = system_allocate(capacity);
-    if (pointer == nullptr) {
-      release_cache_locked();
-      pointer = system_allocate(capacity);
-    }
-    if (pointer == nullptr) {
-      throw Error(ExitCode::kOutOfMemory, "memory",
-                  fmt::format("the system has no {:.1f} MiB more for {}\n{}", mib(capacity),
-                              name_of(tag), report_.table()));
-    }
-    report_.reserved += capacity;
+    throw Error(ExitCode::kOutOfMemory, "memory",
+                fmt::format("the system has no {:.1f} MiB more for {}\n{}", mib(wanted),
+                            name_of(tag), report_.table()));
   }
-  live_.emplace(pointer, Block{capacity, tag});
+  live_.emplace(pointer, Live{tag, &pool});
   const auto at = static_cast<size_t>(tag);
-  report_.in_use[at] += capacity;
+  report_.in_use[at] += wanted;
   report_.peak[at] = std::max(report_.peak[at], report_.in_use[at]);
-  report_.total += capacity;
+  report_.total += wanted;
   report_.total_peak = std::max(report_.total_peak, report_.total);
   return pointer;
 }
 
-void* Allocator::take_cached(int64_t bytes, int64_t& capacity) {
-  const auto found = cached_.lower_bound(bytes);
-  if (found == cached_.end() || found->first > bytes + bytes / 4 + kAlignment) return nullptr;
-  capacity = found->first;
-  void* pointer = found->second;
-  cached_.erase(found);
-  return pointer;
+void* Allocator::take(BlockPool& pool, int64_t bytes) {
+  if (void* pointer = pool.take(bytes)) return pointer;
+  if (!grow(pool, bytes)) {
+    release_cache_locked();
+    if (!grow(pool, bytes)) return nullptr;
+  }
+  return pool.take(bytes);
+}
+
+// A whole segment, or where there is no room for one, just the request.
+bool Allocator::grow(BlockPool& pool, int64_t bytes) {
+  const int64_t usual =
+      &pool == &small_ ? std::min(kSmallSegment, segment_bytes()) : segment_bytes();
+  for (const int64_t size : {std::max(usual, bytes), bytes}) {
+    if (void* segment = system_allocate(size)) {
+      pool.add_segment(segment, size);
+      return true;
+    }
+  }
+  return false;
 }
 
 void Allocator::free(void* pointer) noexcept {
@@ -89,11 +98,11 @@ void Allocator::free(void* pointer) noexcept {
   const std::lock_guard lock(mutex_);
   const auto found = live_.find(pointer);
   if (found == live_.end()) std::abort();
-  const auto [capacity, tag] = found->second;
+  const auto [tag, pool] = found->second;
   live_.erase(found);
-  report_.in_use[static_cast<size_t>(tag)] -= capacity;
-  report_.total -= capacity;
-  cached_.emplace(capacity, pointer);
+  const int64_t bytes = pool->give(pointer);
+  report_.in_use[static_cast<size_t>(tag)] -= bytes;
+  report_.total -= bytes;
 }
 
 void Allocator::set_limit(int64_t bytes) {
@@ -108,11 +117,9 @@ void Allocator::reset_peaks() {
 }
 
 void Allocator::release_cache_locked() noexcept {
-  for (const auto& [capacity, pointer] : cached_) {
-    system_free(pointer, capacity);
-    report_.reserved -= capacity;
-  }
-  cached_.clear();
+  const auto release = [this](void* segment, int64_t bytes) { system_free(segment, bytes); };
+  small_.drop_free_segments(release);
+  large_.drop_free_segments(release);
 }
 
 void Allocator::release_cache() {
@@ -127,17 +134,27 @@ void Allocator::release_all() noexcept {
 
 MemoryReport Allocator::report() const {
   const std::lock_guard lock(mutex_);
-  return report_;
+  MemoryReport report = report_;
+  report.reserved = small_.touched() + large_.touched();
+  return report;
 }
 
 void* HostAllocator::system_allocate(int64_t bytes) {
-  const bool huge = bytes >= kHugePage;
-  void* pointer = std::aligned_alloc(static_cast<size_t>(huge ? kHugePage : kAlignment),
-                                     static_cast<size_t>(bytes));
-  if (pointer != nullptr && huge) madvise(pointer, static_cast<size_t>(bytes), MADV_HUGEPAGE);
+  const int64_t alignment = bytes >= kHugePage ? kHugePage : kAlignment;
+  const auto size = static_cast<size_t>(round_up(bytes, alignment));
+  void* pointer = std::aligned_alloc(static_cast<size_t>(alignment), size);
+  if (pointer != nullptr && bytes >= kHugePage) madvise(pointer, size, MADV_HUGEPAGE);
   return pointer;
 }
 
 void HostAllocator::system_free(void* pointer, int64_t) noexcept { std::free(pointer); }
+
+int64_t HostAllocator::segment_bytes() const {
+#ifdef __SANITIZE_ADDRESS__
+  return 0;  // each request is an allocation of its own, with its own red zones
+#else
+  return int64_t{1} << 30;
+#endif
+}
 
 }  // namespace ink

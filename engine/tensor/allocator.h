@@ -1,19 +1,20 @@
 // Every byte of tensor memory goes through an Allocator, tagged by purpose.
 //
-// One per rank and device. Freed blocks are kept and handed out again (best fit within a quarter of
-// waste), so a training step touches no fresh pages after the first. It reports what is in use, the
-// high-water mark per tag and the mark of the sum, and obeys a limit: past it, allocate() throws
-// Error(kOutOfMemory) with the table. Thread-safe. Blocks are aligned to 64 bytes.
+// One per rank and device. It cuts blocks out of segments that it keeps (block_pool.h), so a
+// training step touches no fresh pages after the first. It reports what is in use, the high-water
+// mark per tag and the mark of the sum, and obeys a limit: past it, allocate() throws
+// Error(kOutOfMemory) with the table. Thread-safe. Blocks are aligned to kAlignment bytes.
 #pragma once
 
 #include <array>
 #include <cstddef>
 #include <cstdint>
-#include <map>
 #include <mutex>
 #include <string>
 #include <string_view>
-#include <vector>
+#include <unordered_map>
+
+#include "engine/tensor/block_pool.h"
 
 namespace ink {
 
@@ -31,13 +32,17 @@ inline constexpr int kMemoryTagCount = 6;
 struct MemoryReport {
   std::array<int64_t, kMemoryTagCount> in_use{}, peak{};  // bytes per tag
   int64_t total = 0, total_peak = 0;                      // bytes handed out
-  int64_t reserved = 0;                     // bytes held from the system, cache included
-  int64_t limit = 0;                        // 0 = none
+  int64_t reserved = 0;  // bytes ever handed out and not given back to the system, cache included
+  int64_t limit = 0;     // 0 = none
   [[nodiscard]] std::string table() const;  // one line per tag
 };
 
 class Allocator {
  public:
+  static constexpr int64_t kAlignment = 256;
+  // What a request of that size takes.
+  [[nodiscard]] static int64_t rounded(int64_t bytes);
+
   Allocator() = default;
   Allocator(const Allocator&) = delete;
   Allocator& operator=(const Allocator&) = delete;
@@ -53,23 +58,28 @@ class Allocator {
  protected:
   virtual void* system_allocate(int64_t bytes) = 0;  // nullptr when there is none
   virtual void system_free(void* pointer, int64_t bytes) noexcept = 0;
+  // Size of a segment that serves large requests; a request above it gets one of its own.
+  [[nodiscard]] virtual int64_t segment_bytes() const { return int64_t{64} << 20; }
   void release_all() noexcept;  // for destructors of the derived classes
 
  private:
-  struct Block {
-    int64_t capacity;
+  struct Live {
     MemoryTag tag;
+    BlockPool* pool;
   };
-  void* take_cached(int64_t bytes, int64_t& capacity);
+  void* take(BlockPool& pool, int64_t bytes);
+  [[nodiscard]] bool grow(BlockPool& pool, int64_t bytes);
   void release_cache_locked() noexcept;
 
   mutable std::mutex mutex_;
-  std::multimap<int64_t, void*> cached_;
-  std::map<void*, Block> live_;
+  // Apart, so that a small tensor that stays never lies in the middle of large ones that go.
+  BlockPool small_, large_;
+  std::unordered_map<void*, Live> live_;
   MemoryReport report_;
 };
 
-// Host memory, 64-byte aligned, in huge pages where the system grants them.
+// Host memory in huge pages where the system grants them. Segments are large, as only the touched
+// part of one takes memory.
 class HostAllocator final : public Allocator {
  public:
   ~HostAllocator() override { release_all(); }
@@ -77,6 +87,7 @@ class HostAllocator final : public Allocator {
  protected:
   void* system_allocate(int64_t bytes) override;
   void system_free(void* pointer, int64_t bytes) noexcept override;
+  [[nodiscard]] int64_t segment_bytes() const override;
 };
 
 }  // namespace ink

@@ -1,6 +1,9 @@
 #include "engine/tensor/backend.h"
 
+#include <array>
 #include <cstring>
+
+#include "engine/core/error.h"
 
 namespace ink {
 namespace {
@@ -23,8 +26,30 @@ class HostBackend final : public DeviceBackend {
   HostAllocator allocator_;
 };
 
+constinit std::array<BackendFactory, kDeviceCount> factories{};
+
 }  // namespace
 
 std::unique_ptr<DeviceBackend> make_host_backend() { return std::make_unique<HostBackend>(); }
+
+bool register_backend(Device device, BackendFactory factory) {
+  factories[static_cast<size_t>(device)] = factory;
+  return true;
+}
+
+bool has_backend(Device device) {
+  return device == Device::kCpu || factories[static_cast<size_t>(device)] != nullptr;
+}
+
+std::unique_ptr<DeviceBackend> make_backend(Device device, int ordinal) {
+  if (device == Device::kCpu) return make_host_backend();
+  if (!has_backend(device)) {
+    throw Error(
+        ExitCode::kConfig, "device",
+        fmt::format("expected cpu, got {}: this build has no CUDA backend", name_of(device)),
+        "build with the preset cuda-release, which needs the CUDA toolkit");
+  }
+  return factories[static_cast<size_t>(device)](ordinal);
+}
 
 }  // namespace ink

@@ -26,4 +26,11 @@ class DeviceBackend {
 
 [[nodiscard]] std::unique_ptr<DeviceBackend> make_host_backend();
 
+// Backends of other devices register themselves before main, as kernels do. ordinal: which card.
+using BackendFactory = std::unique_ptr<DeviceBackend> (*)(int ordinal);
+bool register_backend(Device device, BackendFactory factory);
+[[nodiscard]] bool has_backend(Device device);
+// Error(kConfig) names the build option where the device has no backend.
+[[nodiscard]] std::unique_ptr<DeviceBackend> make_backend(Device device, int ordinal = 0);
+
 }  // namespace ink

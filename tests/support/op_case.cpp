@@ -72,22 +72,30 @@ void compare_with_reference(const OpCase& row, const OpRun& how, const std::stri
 }
 
 // The same behind a consumer and with rebuilt activations, which runs the kernels of recompute.
-void compare_consumed(const OpCase& row, DType dtype, const std::string& what) {
+void compare_consumed(const OpCase& row, DType dtype, Device device, const std::string& what) {
   if (row.differentiable == 0 || !row.recompute) return;
   const std::vector<Shape> shapes = input_shapes(row);
   const std::vector<Values> inputs = input_values(row, shapes, dtype);
-  const OpRun selective{.dtype = dtype, .consumer = true, .recompute = Recompute::kSelective};
+  const OpRun selective{
+      .dtype = dtype, .consumer = true, .recompute = Recompute::kSelective, .device = device};
   const OpResult want = run_case(row, inputs, shapes, {.consumer = true});
   const OpResult got = run_case(row, inputs, shapes, selective);
   expect_gradients(row, got, want, gradient_tolerance(row, dtype), what + ", recomputed");
 }
 
-void check_forward(const OpCase& row, DType dtype) {
-  compare_with_reference(row, {.dtype = dtype, .backward = false}, "forward");
+// There is no f64 on a card.
+std::vector<DType> dtypes_on(const OpCase& row, Device device) {
+  std::vector<DType> dtypes = row.dtypes;
+  if (device != Device::kCpu) std::erase(dtypes, DType::kF64);
+  return dtypes;
 }
 
-void check_gradients(const OpCase& row, DType dtype) {
-  compare_with_reference(row, {.dtype = dtype}, "gradients");
+void check_forward(const OpCase& row, Device device, DType dtype) {
+  compare_with_reference(row, {.dtype = dtype, .backward = false, .device = device}, "forward");
+}
+
+void check_gradients(const OpCase& row, Device device, DType dtype) {
+  compare_with_reference(row, {.dtype = dtype, .device = device}, "gradients");
 }
 
 void check_finite_differences(const OpCase& row) {
@@ -112,17 +120,17 @@ void check_finite_differences(const OpCase& row) {
   }
 }
 
-void check_strided(const OpCase& row) {
-  for (const DType dtype : row.dtypes)
-    compare_with_reference(row, {.dtype = dtype, .strided = true},
+void check_strided(const OpCase& row, Device device) {
+  for (const DType dtype : dtypes_on(row, device))
+    compare_with_reference(row, {.dtype = dtype, .strided = true, .device = device},
                            fmt::format("strided {}", name_of(dtype)));
 }
 
-void check_empty(const OpCase& row) {
+void check_empty(const OpCase& row, Device device) {
   const std::vector<Shape> shapes = empty_shapes(row);
-  for (const DType dtype : row.dtypes) {
+  for (const DType dtype : dtypes_on(row, device)) {
     const std::vector<Values> inputs = input_values(row, shapes, dtype);
-    const OpResult got = run_case(row, inputs, shapes, {.dtype = dtype});
+    const OpResult got = run_case(row, inputs, shapes, {.dtype = dtype, .device = device});
     expect_outputs(row, got.outputs, row.composed(inputs), output_tolerance(row, dtype), "empty");
     for (size_t i = 0; i < inputs.size(); ++i) {
       if (!wants_gradient(row, i)) continue;
@@ -137,14 +145,15 @@ bool equal_bits(const Values& a, const Values& b) {
          (a.empty() || std::memcmp(a.data(), b.data(), a.size() * sizeof(double)) == 0);
 }
 
-void check_recompute(const OpCase& row) {
+void check_recompute(const OpCase& row, Device device) {
   const std::vector<Shape> shapes = input_shapes(row);
-  for (const DType dtype : row.dtypes) {
+  for (const DType dtype : dtypes_on(row, device)) {
     const std::vector<Values> inputs = input_values(row, shapes, dtype);
-    const OpResult kept = run_case(row, inputs, shapes, {.dtype = dtype, .consumer = true});
+    OpRun how{.dtype = dtype, .consumer = true, .device = device};
+    const OpResult kept = run_case(row, inputs, shapes, how);
     for (const Recompute policy : {Recompute::kSelective, Recompute::kFull}) {
-      const OpResult again =
-          run_case(row, inputs, shapes, {.dtype = dtype, .consumer = true, .recompute = policy});
+      how.recompute = policy;
+      const OpResult again = run_case(row, inputs, shapes, how);
       const char* name = policy == Recompute::kFull ? "full" : "selective";
       for (size_t i = 0; i < kept.outputs.size(); ++i)
         EXPECT_TRUE(equal_bits(again.outputs[i], kept.outputs[i]))
@@ -168,28 +177,30 @@ bool must_run(std::string_view label) {
 
 class ChosenKernel {
  public:
-  ChosenKernel(KernelSlotBase& slot, std::string_view label) : slot_(slot) {
-    slot_.choose(Device::kCpu, label);
+  ChosenKernel(KernelSlotBase& slot, Device device, std::string_view label)
+      : slot_(slot), device_(device) {
+    slot_.choose(device_, label);
   }
-  ~ChosenKernel() { slot_.choose(Device::kCpu, {}); }
+  ~ChosenKernel() { slot_.choose(device_, {}); }
   ChosenKernel(const ChosenKernel&) = delete;
   ChosenKernel& operator=(const ChosenKernel&) = delete;
 
  private:
   KernelSlotBase& slot_;
+  Device device_;
 };
 
-void check_candidates(const OpCase& row) {
+void check_candidates(const OpCase& row, Device device) {
   for (KernelSlotBase* slot : row.slots) {
-    ASSERT_TRUE(slot->has(Device::kCpu)) << slot->name() << " has no CPU kernel";
-    for (const std::string_view label : slot->labels(Device::kCpu)) {
+    ASSERT_TRUE(slot->has(device)) << slot->name() << " has no kernel on " << name_of(device);
+    for (const std::string_view label : slot->labels(device)) {
       bool ran = false;
-      for (const DType dtype : row.dtypes) {
-        const ChosenKernel chosen(*slot, label);
+      for (const DType dtype : dtypes_on(row, device)) {
+        const ChosenKernel chosen(*slot, device, label);
         const std::string what = fmt::format("{} by {}, {}", slot->name(), label, name_of(dtype));
-        compare_with_reference(row, {.dtype = dtype}, what);
-        compare_consumed(row, dtype, what);
-        const char* last = slot->last_label(Device::kCpu);  // nullptr: the op had nothing to do
+        compare_with_reference(row, {.dtype = dtype, .device = device}, what);
+        compare_consumed(row, dtype, device, what);
+        const char* last = slot->last_label(device);  // nullptr: the op had nothing to do
         ran = ran || (last != nullptr && last == label);
       }
       EXPECT_TRUE(ran || !must_run(label))
@@ -215,6 +226,39 @@ std::deque<OpCase>& rows() {
   return all;
 }
 
+using Check = std::function<void(const OpCase&)>;
+
+void add_check(const OpCase& row, const std::string& suite, const std::string& name, Check check,
+               const char* file, int line) {
+  // NOLINTNEXTLINE(cppcoreguidelines-owning-memory): GoogleTest owns the test it is handed
+  ::testing::RegisterTest(
+      suite.c_str(), name.c_str(), nullptr, nullptr, file, line,
+      [&row, check = std::move(check)]() -> OpCheck* { return new OpCheck(row, check); });
+}
+
+void add_checks(const OpCase& row, Device device, const std::string& suite, const char* file,
+                int line) {
+  const auto add = [&](const std::string& name, Check check) {
+    add_check(row, suite, name, std::move(check), file, line);
+  };
+  const auto on_device = [device](void (*check)(const OpCase&, Device)) {
+    return [check, device](const OpCase& it) { check(it, device); };
+  };
+  for (const DType dtype : dtypes_on(row, device)) {
+    add(fmt::format("forward_{}", name_of(dtype)),
+        [=](const OpCase& it) { check_forward(it, device, dtype); });
+    if (row.differentiable != 0 && dtype != DType::kF64)
+      add(fmt::format("gradients_{}", name_of(dtype)),
+          [=](const OpCase& it) { check_gradients(it, device, dtype); });
+  }
+  if (row.differentiable != 0 && device == Device::kCpu)
+    add("finite_differences", check_finite_differences);
+  if (row.strided) add("strided", on_device(check_strided));
+  if (row.empty) add("empty", on_device(check_empty));
+  if (row.differentiable != 0 && row.recompute) add("recompute", on_device(check_recompute));
+  if (!row.slots.empty()) add("candidates", on_device(check_candidates));
+}
+
 }  // namespace
 
 const std::deque<OpCase>& op_cases() { return rows(); }
@@ -222,25 +266,13 @@ const std::deque<OpCase>& op_cases() { return rows(); }
 bool register_op_case(OpCase row, const char* file, int line) {
   rows().push_back(std::move(row));
   const OpCase& kept = rows().back();
-  const auto add = [&](const std::string& name, std::function<void(const OpCase&)> check) {
-    // NOLINTNEXTLINE(cppcoreguidelines-owning-memory): GoogleTest owns the test it is handed
-    ::testing::RegisterTest(
-        kept.name.c_str(), name.c_str(), nullptr, nullptr, file, line,
-        [&kept, check = std::move(check)]() -> OpCheck* { return new OpCheck(kept, check); });
-  };
-  for (const DType dtype : kept.dtypes) {
-    add(fmt::format("forward_{}", name_of(dtype)),
-        [dtype](const OpCase& it) { check_forward(it, dtype); });
-    if (kept.differentiable != 0 && dtype != DType::kF64)
-      add(fmt::format("gradients_{}", name_of(dtype)),
-          [dtype](const OpCase& it) { check_gradients(it, dtype); });
-  }
-  if (kept.differentiable != 0) add("finite_differences", check_finite_differences);
-  if (kept.strided) add("strided", check_strided);
-  if (kept.empty) add("empty", check_empty);
-  if (kept.differentiable != 0 && kept.recompute) add("recompute", check_recompute);
-  if (!kept.slots.empty()) add("candidates", check_candidates);
+  add_checks(kept, Device::kCpu, kept.name, file, line);
   return true;
+}
+
+void register_device_checks(Device device) {
+  for (const OpCase& row : rows())
+    add_checks(row, device, fmt::format("{}_on_{}", row.name, name_of(device)), __FILE__, __LINE__);
 }
 
 }  // namespace ink

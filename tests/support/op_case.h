@@ -67,6 +67,10 @@ struct OpCase {
 
 bool register_op_case(OpCase row, const char* file, int line);
 
+// Adds the same checks on another device for every row, as `<row>_on_<device>.<check>`, in every
+// dtype that the device has; the reference stays the f64 form on the CPU. Called by main().
+void register_device_checks(Device device);
+
 // Every row of this executable, for the coverage test.
 [[nodiscard]] const std::deque<OpCase>& op_cases();
 

@@ -196,7 +196,7 @@ Values seed_values(const OpCase& row, size_t output, size_t count) {
 
 OpResult run_case(const OpCase& row, const std::vector<Values>& inputs,
                   const std::vector<Shape>& shapes, const OpRun& how) {
-  Runtime runtime;
+  Runtime runtime({}, make_backend(how.device));
   runtime.recompute = how.recompute;
   const Inputs given(runtime, row, inputs, shapes, how);
   std::vector<Tensor> outputs = forward(row, given.tensors, how);

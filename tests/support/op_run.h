@@ -14,6 +14,7 @@ struct OpRun {
   bool strided = false;
   bool consumer = false;  // the outputs feed an op that keeps them, so that recompute shows
   Recompute recompute = Recompute::kNone;
+  Device device = Device::kCpu;
 };
 
 struct OpResult {

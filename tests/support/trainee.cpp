@@ -45,7 +45,8 @@ Trainee::Trainee(const Golden& golden, ProcessGroup& group, const TraineeOptions
       options_(with_dropout(golden.options(), options.dropout)),
       model_(build(runtime_, table_, golden, options_, options)),
       optimizer_(runtime_, table_, options.optim, Fixture::kSteps, 0),
-      step_(runtime_, *model_, table_, optimizer_, group, {.overlap = options.overlap}) {
+      step_(runtime_, *model_, table_, optimizer_, group,
+            {.overlap = options.overlap, .keep_gradients = true}) {
   optimizer_.copy_masters_from_parameters();
 }
 

@@ -45,12 +45,17 @@ T from_double(double value) {
 
 Values to_values(const Tensor& tensor) {
   Values values;
+  if (tensor.numel() == 0) return values;
   values.reserve(static_cast<size_t>(tensor.numel()));
   visit_any(tensor.dtype(), [&]<class T>() {
-    const T* data = tensor.data<T>();
+    // The rows with what lies between them, in one copy from whatever device it is.
+    std::vector<T> data(
+        static_cast<size_t>((tensor.rows() - 1) * tensor.row_stride() + tensor.cols()));
+    tensor.runtime().backend().copy_to_host(data.data(), tensor.raw(),
+                                            static_cast<int64_t>(data.size() * sizeof(T)));
     for (int64_t r = 0; r < tensor.rows(); ++r) {
       for (int64_t c = 0; c < tensor.cols(); ++c)
-        values.push_back(to_double(data[r * tensor.row_stride() + c]));
+        values.push_back(to_double(data[static_cast<size_t>(r * tensor.row_stride() + c)]));
     }
   });
   return values;
@@ -61,7 +66,10 @@ Tensor from_values(Runtime& runtime, const Values& values, const Shape& shape, D
         shape.str());
   Tensor tensor(runtime, shape, dtype);
   visit_any(dtype, [&]<class T>() {
-    for (size_t i = 0; i < values.size(); ++i) tensor.data<T>()[i] = from_double<T>(values[i]);
+    std::vector<T> data;
+    data.reserve(values.size());
+    for (const double value : values) data.push_back(from_double<T>(value));
+    runtime.backend().copy_from_host(tensor.raw(), data.data(), tensor.bytes());
   });
   return tensor;
 }

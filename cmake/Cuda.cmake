@@ -1,0 +1,25 @@
+# The CUDA language, where it was asked for and nvcc is found; without nvcc the CPU product is built and one line says so.
+if(NOT INKSTONE_CUDA)
+  return()
+endif()
+
+find_program(INKSTONE_NVCC nvcc HINTS ENV CUDA_HOME ENV CUDA_PATH PATHS /usr/local/cuda PATH_SUFFIXES bin)
+if(NOT INKSTONE_NVCC)
+  message(STATUS "nvcc not found: building the CPU product, without the CUDA backend")
+  set(INKSTONE_CUDA OFF)
+  return()
+endif()
+
+set(CMAKE_CUDA_COMPILER "${INKSTONE_NVCC}")
+if(NOT CMAKE_CUDA_ARCHITECTURES)
+  set(CMAKE_CUDA_ARCHITECTURES 75-real 80-real 90a-real 90-virtual)
+endif()
+if(CCACHE_PROGRAM)
+  set(CMAKE_CUDA_COMPILER_LAUNCHER ${CMAKE_CXX_COMPILER_LAUNCHER})
+endif()
+enable_language(CUDA)
+find_package(CUDAToolkit REQUIRED)
+# CMake 3.25 does not know CUDA C++20 and ignores CMAKE_CUDA_STANDARD 20 without a word: the flag is passed by hand,
+# behind everything that CMake appends. Relaxed constexpr: kernels share constexpr functions with the host.
+# fmt 9 turns constexpr off under nvcc although it checks format strings at compile time: it is told to keep it.
+string(APPEND CMAKE_CUDA_FLAGS " -std=c++20 -DFMT_USE_CONSTEXPR=1 --expt-relaxed-constexpr -Xcompiler=-Wall,-Wextra,-Werror,-Wno-missing-field-initializers --threads 0 -Werror all-warnings")

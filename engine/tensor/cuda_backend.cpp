@@ -1,0 +1,134 @@
+#include "engine/tensor/cuda_backend.h"
+
+#include <cstdlib>
+#include <cstring>
+
+#include "engine/tensor/cuda_error.h"
+
+namespace ink {
+namespace {
+
+std::string version_text(int version) {
+  return version == 0 ? "none" : fmt::format("{}.{}", version / 1000, version % 1000 / 10);
+}
+
+// What a user needs to know when no card can be used.
+[[noreturn]] void no_card(int ordinal, int count, cudaError_t why) {
+  int driver = 0, runtime = 0;
+  (void)cudaDriverGetVersion(&driver);
+  (void)cudaRuntimeGetVersion(&runtime);
+  const std::string found = count > 0
+                                ? fmt::format("got {} of them, asked for number {}", count, ordinal)
+                                : fmt::format("got none ({})", cudaGetErrorString(why));
+  throw Error(
+      ExitCode::kConfig, "train.device",
+      fmt::format("expected an NVIDIA card, {}; driver supports CUDA {}, this build uses CUDA {}",
+                  found, version_text(driver), version_text(runtime)),
+      driver == 0 ? "install the NVIDIA driver (nvidia-smi shows it), or set train.device: cpu"
+      : driver < runtime
+          ? fmt::format("install a driver for CUDA {} or newer, or set train.device: cpu",
+                        version_text(runtime))
+          : "check CUDA_VISIBLE_DEVICES and the number of ranks per machine");
+}
+
+const bool registered = register_backend(Device::kCuda, [](int ordinal) {
+  return std::unique_ptr<DeviceBackend>(std::make_unique<CudaBackend>(ordinal));
+});
+
+}  // namespace
+
+void check_cuda(cudaError_t result, const std::string& what) {
+  if (result == cudaSuccess) return;
+  const std::string message =
+      fmt::format("[{}] {}: {}", what, cudaGetErrorName(result), cudaGetErrorString(result));
+  if (result == cudaErrorMemoryAllocation)
+    throw Error(ExitCode::kOutOfMemory, "device memory", message);
+  throw InternalError(message);
+}
+
+void* CudaAllocator::system_allocate(int64_t bytes) {
+  void* pointer = nullptr;
+  const cudaError_t result = cudaMalloc(&pointer, static_cast<size_t>(bytes));
+  if (result == cudaErrorMemoryAllocation) {
+    (void)cudaGetLastError();  // it is handled here: the next launch must not report it
+    return nullptr;
+  }
+  check_cuda(result, "cudaMalloc");
+  return pointer;
+}
+
+void CudaAllocator::system_free(void* pointer, int64_t) noexcept { (void)cudaFree(pointer); }
+
+CudaBackend::CudaBackend(int ordinal) : ordinal_(ordinal) {
+  int count = 0;
+  const cudaError_t asked = cudaGetDeviceCount(&count);
+  if (asked != cudaSuccess || ordinal >= count) no_card(ordinal, count, asked);
+  check_cuda(cudaSetDevice(ordinal), "cudaSetDevice");
+  check_cuda(cudaGetDeviceProperties(&properties_, ordinal), "cudaGetDeviceProperties");
+  if (capability() < 75) {
+    throw Error(ExitCode::kConfig, "train.device",
+                fmt::format("expected a card of compute capability 7.5 or newer, got {} with {}.{}",
+                            properties_.name, properties_.major, properties_.minor),
+                "set train.device: cpu");
+  }
+  check_cuda(cudaStreamCreateWithFlags(&stream_, cudaStreamNonBlocking), "cudaStreamCreate");
+  const char* wait = std::getenv("INKSTONE_CUDA_SYNC");
+  wait_after_launch_ = wait != nullptr && std::strcmp(wait, "1") == 0;
+}
+
+CudaBackend::~CudaBackend() {
+  (void)cudaStreamSynchronize(stream_);
+  resources_.clear();
+  (void)cudaStreamDestroy(stream_);
+}
+
+// Pageable memory is staged by the runtime before the call returns, so the caller may reuse it.
+void CudaBackend::copy_from_host(void* to, const void* from, int64_t bytes) {
+  if (bytes == 0) return;
+  check_cuda(cudaMemcpyAsync(to, from, static_cast<size_t>(bytes), cudaMemcpyHostToDevice, stream_),
+             "copy to the card");
+}
+
+void CudaBackend::copy_to_host(void* to, const void* from, int64_t bytes) {
+  if (bytes == 0) return;
+  check_cuda(cudaMemcpyAsync(to, from, static_cast<size_t>(bytes), cudaMemcpyDeviceToHost, stream_),
+             "copy to the host");
+  synchronize();
+}
+
+void CudaBackend::copy(void* to, const void* from, int64_t bytes) {
+  if (bytes == 0) return;
+  check_cuda(
+      cudaMemcpyAsync(to, from, static_cast<size_t>(bytes), cudaMemcpyDeviceToDevice, stream_),
+      "copy on the card");
+}
+
+void CudaBackend::zero(void* pointer, int64_t bytes) {
+  if (bytes == 0) return;
+  check_cuda(cudaMemsetAsync(pointer, 0, static_cast<size_t>(bytes), stream_), "zero");
+}
+
+void CudaBackend::synchronize() {
+  const cudaError_t result = cudaStreamSynchronize(stream_);
+  if (result != cudaSuccess) check_cuda(result, "one of the ops launched last: " + recent_ops());
+}
+
+void CudaBackend::launched(const char* op) {
+  recent_[launches_++ % recent_.size()] = op;
+  check_cuda(cudaGetLastError(), op);
+  if (wait_after_launch_) check_cuda(cudaStreamSynchronize(stream_), op);
+}
+
+std::string CudaBackend::recent_ops() const {
+  std::string names;
+  for (size_t i = 0; i < std::min(launches_, recent_.size()); ++i)
+    names += fmt::format("{}{}", i == 0 ? "" : ", ", recent_[(launches_ - 1 - i) % recent_.size()]);
+  return names.empty() ? "none" : names;
+}
+
+CudaBackend& cuda_backend(const Tensor& tensor) {
+  CHECK(tensor.device() == Device::kCuda, "the tensor lies on {}", name_of(tensor.device()));
+  return static_cast<CudaBackend&>(tensor.runtime().backend());
+}
+
+}  // namespace ink

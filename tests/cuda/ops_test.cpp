@@ -1,0 +1,73 @@
+// The op rows on the card: outputs and gradients against the f64 form, every candidate, strided and
+// empty inputs. On the host implementation also in three orders of the threads, which must agree
+// bit by bit: what differs misses a barrier.
+#include <gtest/gtest.h>
+
+#include "tests/support/op_case.h"
+#include "tests/support/op_run.h"
+
+#ifdef INKSTONE_CUDA_ON_CPU_TEST
+#include "tests/support/cuda_on_cpu/block.h"
+#endif
+
+namespace ink {
+namespace {
+
+TEST(CudaCard, IsThere) {
+  try {
+    Runtime runtime({}, make_backend(Device::kCuda));
+    EXPECT_EQ(runtime.device(), Device::kCuda);
+  } catch (const Error& error) {
+    GTEST_SKIP() << "no op row ran on a card: " << error.what();
+  }
+}
+
+TEST(CudaKernels, FillEverySlotOfTheCpu) {
+  for (const KernelSlotBase* slot : KernelSlotBase::all())
+    EXPECT_TRUE(slot->has(Device::kCuda)) << slot->name() << " has no CUDA kernel";
+}
+
+#ifdef INKSTONE_CUDA_ON_CPU_TEST
+TEST(CudaKernels, GiveTheSameBitsInEveryOrderOfThreads) {
+  using cuda_on_cpu::Order;
+  for (const OpCase& row : op_cases()) {
+    const std::vector<Shape> shapes = input_shapes(row);
+    for (const DType dtype : row.dtypes) {
+      if (dtype == DType::kF64) continue;
+      const OpRun how{.dtype = dtype, .device = Device::kCuda};
+      const std::vector<Values> inputs = input_values(row, shapes, dtype);
+      const OpResult want = run_case(row, inputs, shapes, how);
+      for (const Order order : {Order::kDescending, Order::kRandom}) {
+        cuda_on_cpu::set_order(order);
+        const OpResult got = run_case(row, inputs, shapes, how);
+        cuda_on_cpu::set_order(Order::kAscending);
+        EXPECT_EQ(got.outputs, want.outputs) << row.name << " " << name_of(dtype);
+        EXPECT_EQ(got.gradients, want.gradients) << row.name << " " << name_of(dtype);
+      }
+    }
+  }
+}
+#endif
+
+bool card_is_there() {
+  try {
+    (void)make_backend(Device::kCuda);
+    return true;
+  } catch (const Error&) {
+    return false;
+  }
+}
+
+}  // namespace
+}  // namespace ink
+
+int main(int argc, char** argv) {
+  ::testing::InitGoogleTest(&argc, argv);
+  if (ink::card_is_there()) {
+    ink::register_device_checks(ink::Device::kCuda);
+    if (GTEST_FLAG_GET(filter) == "*") GTEST_FLAG_SET(filter, "*_on_cuda.*:Cuda*");
+  } else {
+    GTEST_FLAG_SET(filter, "CudaCard.*");
+  }
+  return RUN_ALL_TESTS();
+}

@@ -32,6 +32,7 @@ TrainStep::TrainStep(Runtime& runtime, const Decoder& model, ParameterTable& tab
       model_(model),
       optimizer_(optimizer),
       group_(data_parallel),
+      table_(table),
       options_(options),
       reducer_(runtime, table, data_parallel, {.overlap = options.overlap}) {}
 
@@ -75,6 +76,7 @@ StepResult TrainStep::run(std::span<const HostBatch> micro_batches, int64_t trai
   optimizer_.step();
   result.state = optimizer_.state();
   if (result.state.skip != 0) result.bad_gradient = optimizer_.first_nonfinite_gradient();
+  if (group_.size() == 1 && !options_.keep_gradients) table_.release_gradients();
   return result;
 }
 

@@ -22,6 +22,9 @@ struct TrainStepOptions {
   int64_t rope_length = 0;  // training_rope_length()
   uint64_t seed = 0;        // of dropout
   bool overlap = true;      // reduce while backward runs
+  // Without: one rank frees them after the update, so that gradients and what a forward pass keeps
+  // need not fit together. Several ranks hold them in the reducer's buckets all the time.
+  bool keep_gradients = false;
 };
 
 struct StepResult {
@@ -60,6 +63,7 @@ class TrainStep {
   const Decoder& model_;
   AdamW& optimizer_;
   ProcessGroup& group_;
+  ParameterTable& table_;
   TrainStepOptions options_;
   Reducer reducer_;
 };

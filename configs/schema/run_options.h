@@ -21,6 +21,7 @@ namespace ink {
 struct ParallelSection {
   int64_t tensor = 1, pipeline = 1, sequence = 1, ring = 1, expert = 1, weight = 1;
   int64_t zero = 0;
+  int64_t timeout = 600;
 
   template <class V>
   void fields(V& v) {
@@ -31,6 +32,9 @@ struct ParallelSection {
     v.field("expert", expert, "ranks that share the experts", at_least(1));
     v.field("weight", weight, "ranks that share the weights, gathered as needed", at_least(1));
     v.field("zero", zero, "ZeRO stage", between(0, 3));
+    v.field("timeout", timeout,
+            "seconds that a rank waits for the others in one call before the run ends with 6",
+            between(1, 86'400));
   }
   friend bool operator==(const ParallelSection&, const ParallelSection&) = default;
 };

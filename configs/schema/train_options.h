@@ -120,11 +120,14 @@ struct NanGradient {
 struct FaultSection {
   std::optional<NanGradient> nan_gradient;
   std::optional<double> step_delay_ms;
+  std::optional<int64_t> step_delay_rank;
 
   template <class V>
   void fields(V& v) {
     v.field("nan_gradient", nan_gradient, "write a NaN into one gradient");
     v.field("step_delay_ms", step_delay_ms, "sleep at the end of every step, in milliseconds",
+            at_least(0));
+    v.field("step_delay_rank", step_delay_rank, "the one rank that sleeps; unset = all",
             at_least(0));
   }
   friend bool operator==(const FaultSection&, const FaultSection&) = default;

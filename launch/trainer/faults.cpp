@@ -19,9 +19,9 @@ std::function<void()> gradient_fault(const std::optional<FaultSection>& faults, 
   };
 }
 
-void step_delay(const std::optional<FaultSection>& faults) {
-  if (faults && faults->step_delay_ms)
-    std::this_thread::sleep_for(std::chrono::duration<double, std::milli>(*faults->step_delay_ms));
+void step_delay(const std::optional<FaultSection>& faults, int rank) {
+  if (!faults || !faults->step_delay_ms || faults->step_delay_rank.value_or(rank) != rank) return;
+  std::this_thread::sleep_for(std::chrono::duration<double, std::milli>(*faults->step_delay_ms));
 }
 
 }  // namespace ink

@@ -13,6 +13,6 @@ namespace ink {
 [[nodiscard]] std::function<void()> gradient_fault(const std::optional<FaultSection>& faults,
                                                    int64_t step, int rank,
                                                    const ParameterTable& table);
-void step_delay(const std::optional<FaultSection>& faults);
+void step_delay(const std::optional<FaultSection>& faults, int rank);
 
 }  // namespace ink

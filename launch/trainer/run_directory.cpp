@@ -4,6 +4,7 @@
 #include <sys/file.h>
 #include <unistd.h>
 
+#include <algorithm>
 #include <array>
 #include <cstring>
 #include <random>
@@ -18,7 +19,7 @@ namespace {
 namespace fs = std::filesystem;
 
 constexpr const char* kLock = ".lock";
-constexpr const char* kFailed = ".failed";
+constexpr std::array kMarks = {".failed", ".slow"};  // in the order of Mark
 // What a run writes; --overwrite removes these and nothing else.
 constexpr std::array kOwn = {"run.yaml", "metrics.jsonl", "log.txt", "tb",
                              "loss.svg", "report.html",   "samples", "flight"};
@@ -30,7 +31,8 @@ Error io_error(const fs::path& path, const std::string& what, int number) {
 bool holds_a_run(const fs::path& path) {
   for (const auto& entry : fs::directory_iterator(path)) {
     const std::string name = entry.path().filename().string();
-    if (name != kLock && name != kFailed && name != "cache") return true;
+    if (name != kLock && name != "cache" && std::ranges::find(kMarks, name) == kMarks.end())
+      return true;
   }
   return false;
 }
@@ -86,16 +88,16 @@ RunDirectory::RunDirectory(const fs::path& path, DirectoryUse use, uint64_t need
   if (use == DirectoryUse::kOverwrite) remove_run(path_);
   require_free_bytes(path_, needed);
   remove_leftovers(path_);
-  fs::remove(path_ / kFailed, failed);
+  for (const char* mark : kMarks) fs::remove(path_ / mark, failed);
 }
 
 RunDirectory::~RunDirectory() {
   if (lock_ >= 0) close(lock_);
 }
 
-bool first_to_report(const fs::path& run_directory) {
-  const int fd =
-      open((run_directory / kFailed).c_str(), O_CREAT | O_EXCL | O_WRONLY | O_CLOEXEC, 0600);
+bool first_to_mark(const fs::path& run_directory, Mark mark) {
+  const fs::path file = run_directory / kMarks[static_cast<size_t>(mark)];
+  const int fd = open(file.c_str(), O_CREAT | O_EXCL | O_WRONLY | O_CLOEXEC, 0600);
   if (fd < 0) return errno != EEXIST;
   close(fd);
   return true;

@@ -30,8 +30,9 @@ class RunDirectory {
   int lock_ = -1;
 };
 
-// Whether this process is the first of the job to report a failure in the directory: several ranks
-// may meet the same error.
-[[nodiscard]] bool first_to_report(const std::filesystem::path& run_directory);
+// Several ranks may meet the same thing at once, and one of them speaks: whether this process is
+// the first of the job to leave the mark in the directory. Marks go when the next run begins.
+enum class Mark { kFailed, kSlow };
+[[nodiscard]] bool first_to_mark(const std::filesystem::path& run_directory, Mark mark);
 
 }  // namespace ink

@@ -106,7 +106,7 @@ void Trainer::one_step(const StepBatch& batch, double data_seconds) {
   counters_.tokens += batch.real_tokens;
   counters_.trained += batch.trained;
   sampler_ = batch.state;
-  step_delay(session_.plan().run.faults);
+  step_delay(session_.plan().run.faults, session_.world().rank());
   report(batch, result, seconds_since(start) + data_seconds, data_seconds, squared);
   watch_skips(batch, result);
 }

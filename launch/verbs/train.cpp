@@ -9,12 +9,13 @@
 #include "engine/core/cpu_features.h"
 #include "engine/core/parallel_for.h"
 #include "engine/io/atomic_file.h"
-#include "engine/io/sha256.h"
 #include "engine/kernels/kernel.h"
 #include "engine/kernels/library_versions.h"
 #include "launch/rendezvous/agreement.h"
+#include "launch/rendezvous/share.h"
 #include "launch/trainer/data_wait.h"
 #include "launch/trainer/hf_writer.h"
+#include "launch/trainer/peer_watch.h"
 #include "launch/trainer/run_directory.h"
 #include "launch/trainer/samples.h"
 #include "launch/trainer/signals.h"
@@ -44,42 +45,40 @@ LoadedRun load(const TrainArguments& arguments) {
   return load_run(arguments.file, overrides);
 }
 
-// Ranks must run the same thing: compares a hash of configuration, binary version and data.
-void handshake(Launch& launch, const SessionPlan& plan) {
-  if (launch.size == 1) return;
-  const std::array<std::pair<const char*, std::string>, 3> fields{
-      {{"configuration", dump_run(plan.run)},
-       {"version", INKSTONE_VERSION},
-       {"data", plan.data.identity().dump()}}};
-  Runtime runtime;
-  for (const auto& [name, text] : fields) {
-    const std::string hash = sha256_of(std::as_bytes(std::span(text))).substr(0, 16);
-    const std::vector<int64_t> mine{static_cast<int64_t>(std::stoull(hash, nullptr, 16))};
-    const Tensor in = to_tensor(runtime, mine);
-    const Tensor out(runtime, {launch.size}, DType::kI64);
-    launch.world->all_gather(in, out)->wait();
-    const std::vector<int64_t> all = to_vector<int64_t>(out);
-    for (size_t r = 0; r < all.size(); ++r) {
-      if (all[r] != all[0])
-        throw Error(ExitCode::kConfig, fmt::format("rank {}", r),
-                    fmt::format("expected the {} of rank 0, got another", name));
-    }
-  }
+// What must be the same everywhere before ranks do anything together.
+void handshake(Launch& launch, const RunOptions& run) {
+  std::vector<CommonFact> facts = program_facts();
+  facts.push_back({"configuration", dump_run(run)});
+  require_common(launch, facts);
 }
 
-// The checkpoint to go on from; nothing for a fresh start.
-std::optional<OpenedCheckpoint> find_resume(const RunOptions& run, const TrainArguments& arguments,
-                                            std::vector<std::string>& notices) {
-  if (!run.checkpoint.resume) return std::nullopt;
+// The checkpoint to go on from; no path for a fresh start.
+OpenedCheckpoint find_resume(const RunOptions& run, const TrainArguments& arguments) {
   const std::string& wanted = *run.checkpoint.resume;
   OpenedCheckpoint opened = wanted == "latest"
                                 ? open_latest(run.checkpoint.dir, !arguments.no_verify)
                                 : open_checkpoint(wanted, !arguments.no_verify);
+  if (opened.path.empty())
+    opened.notices.push_back(fmt::format("no checkpoint in {}: a fresh start", run.checkpoint.dir));
+  return opened;
+}
+
+// Rank 0 looks and verifies, the others open what it found: listings of a shared file system may
+// differ between machines.
+std::optional<OpenedCheckpoint> resume_on_all_ranks(Launch& launch, const RunOptions& run,
+                                                    const TrainArguments& arguments,
+                                                    std::vector<std::string>& notices) {
+  if (!run.checkpoint.resume) return std::nullopt;
+  OpenedCheckpoint opened;
+  agreed(launch, [&] {
+    if (launch.rank == 0) opened = find_resume(run, arguments);
+  });
+  const std::string path = share_text(launch, opened.path.string());
+  agreed(launch, [&] {
+    if (launch.rank != 0 && !path.empty()) opened = open_checkpoint(path, false);
+  });
   for (const std::string& notice : opened.notices) notices.push_back(notice);
-  if (opened.path.empty()) {
-    notices.push_back(fmt::format("no checkpoint in {}: a fresh start", run.checkpoint.dir));
-    return std::nullopt;
-  }
+  if (path.empty()) return std::nullopt;
   return opened;
 }
 
@@ -109,22 +108,25 @@ void choose_kernels(const RunOptions& run) {
   }
 }
 
-ExitCode train(Launch& launch, const TrainArguments& arguments, const CommandLine& command) {
+ExitCode train(Launch& launch, PeerWatch& watch, const TrainArguments& arguments,
+               const CommandLine& command) {
   const bool first = launch.rank == 0;
   std::vector<std::string> notices;
   std::optional<LoadedRun> loaded;
   agreed(launch, [&] { loaded = load(arguments); });
+  const RunOptions run = loaded->options;
+  watch.configure(run.checkpoint.dir, std::chrono::seconds(run.parallel.timeout));
+  if (launch.size > 1) agreed(launch, [&] { handshake(launch, run); });
   SessionPlan plan = plan_on_all_ranks(launch, *loaded, arguments.flags);
-  agreed(launch, [&] { handshake(launch, plan); });
+  agreed(launch, [&] { require_common(launch, {{"data", plan.data.identity().dump(1)}}); });
   agreed(launch, [&] { choose_kernels(plan.run); });
   if (arguments.dry_run) {
     if (first) print_plan(plan, launch.size);
     return ExitCode::kDone;
   }
-  const RunOptions run = plan.run;
-  std::optional<OpenedCheckpoint> resume;
+  const std::optional<OpenedCheckpoint> resume =
+      resume_on_all_ranks(launch, run, arguments, notices);
   std::unique_ptr<RunDirectory> directory;
-  agreed(launch, [&] { resume = find_resume(run, arguments, notices); });
   agreed(launch, [&] {
     const DirectoryUse use = run.checkpoint.resume ? DirectoryUse::kResume
                              : arguments.overwrite ? DirectoryUse::kOverwrite
@@ -164,21 +166,24 @@ ExitCode train(Launch& launch, const TrainArguments& arguments, const CommandLin
 
 ExitCode run_train(const TrainArguments& arguments, const CommandLine& command) {
   install_signal_handlers();
-  Launch launch = join_launch();
+  const auto watch = std::make_shared<PeerWatch>();
+  Launch launch = join_launch({.watch = watch});
   if (launch.local_size > 1)
     set_thread_count(
         std::max(1, static_cast<int>(std::thread::hardware_concurrency()) / launch.local_size));
   ExitCode code = ExitCode::kInternal;
   bool together = true;
   try {
-    code = train(launch, arguments, command);
+    watch->meet(launch);
+    code = train(launch, *watch, arguments, command);
   } catch (const AgreedExit& exit) {
     code = exit.code;
   } catch (...) {
     together = launch.size == 1;
     const std::string directory = arguments.out.value_or(
         fs::exists(arguments.file) ? load(arguments).options.checkpoint.dir : ".");
-    if (together || first_to_report(directory)) {
+    if (!together) write_flight_record(directory, *launch.world);
+    if (together || first_to_mark(directory, Mark::kFailed)) {
       code = report_current_exception();
     } else {
       code = ExitCode::kPeer;

@@ -7,14 +7,16 @@
 #include <thread>
 
 #include "parallel/comm/comm_thread.h"
+#include "parallel/comm/wait_watch.h"
 
 namespace ink {
 namespace {
 
 // Counts of the library are int: longer buffers go in pieces.
 constexpr int64_t kMaxCount = int64_t{1} << 30;
+constexpr std::chrono::milliseconds kLookEvery(100);
 
-void check_mpi(int code, const char* what) {
+void check_mpi(int code, std::string_view what) {
   if (code == MPI_SUCCESS) return;
   std::array<char, MPI_MAX_ERROR_STRING> text{};
   int length = 0;
@@ -69,52 +71,52 @@ class MpiGroup final : public ProcessGroup {
 
   std::unique_ptr<Work> all_reduce(const Tensor& tensor, ReduceOp op) override {
     const MPI_Datatype type = mpi_type(tensor.dtype());
-    return call("all_reduce", tensor.bytes(), [=, this](const char* what) {
+    return call("all_reduce", tensor.bytes(), [=, this](const FlightRecord& record) {
       for (int64_t begin = 0; begin < tensor.numel(); begin += kMaxCount) {
         const int count = static_cast<int>(std::min(kMaxCount, tensor.numel() - begin));
         MPI_Request request = MPI_REQUEST_NULL;
         check_mpi(
             MPI_Iallreduce(MPI_IN_PLACE, bytes_of(tensor, begin * size_of(tensor.dtype())), count,
                            type, op == ReduceOp::kSum ? MPI_SUM : MPI_MAX, comm_, &request),
-            what);
-        finish({&request, 1}, what);
+            record.op);
+        finish({&request, 1}, record);
       }
     });
   }
   std::unique_ptr<Work> all_gather(const Tensor& in, const Tensor& out) override {
     CHECK(out.bytes() == in.bytes() * size_, "all_gather of {} bytes into {}", in.bytes(),
           out.bytes());
-    return call("all_gather", in.bytes(), [=, this](const char* what) {
+    return call("all_gather", in.bytes(), [=, this](const FlightRecord& record) {
       MPI_Request request = MPI_REQUEST_NULL;
       const int count = checked_count(in.bytes());
       check_mpi(
           MPI_Iallgather(in.raw(), count, MPI_BYTE, out.raw(), count, MPI_BYTE, comm_, &request),
-          what);
-      finish({&request, 1}, what);
+          record.op);
+      finish({&request, 1}, record);
     });
   }
   std::unique_ptr<Work> reduce_scatter(const Tensor& in, const Tensor& out) override {
     CHECK(in.bytes() == out.bytes() * size_, "reduce_scatter of {} bytes into {}", in.bytes(),
           out.bytes());
     const MPI_Datatype type = mpi_type(out.dtype());
-    return call("reduce_scatter", in.bytes(), [=, this](const char* what) {
+    return call("reduce_scatter", in.bytes(), [=, this](const FlightRecord& record) {
       MPI_Request request = MPI_REQUEST_NULL;
       check_mpi(MPI_Ireduce_scatter_block(in.raw(), out.raw(), checked_count(out.numel()), type,
                                           MPI_SUM, comm_, &request),
-                what);
-      finish({&request, 1}, what);
+                record.op);
+      finish({&request, 1}, record);
     });
   }
   std::unique_ptr<Work> all_to_all(const Tensor& in, const Tensor& out) override {
     CHECK(in.bytes() == out.bytes() && in.bytes() % size_ == 0, "all_to_all of {} bytes into {}",
           in.bytes(), out.bytes());
-    return call("all_to_all", in.bytes(), [=, this](const char* what) {
+    return call("all_to_all", in.bytes(), [=, this](const FlightRecord& record) {
       MPI_Request request = MPI_REQUEST_NULL;
       const int count = checked_count(in.bytes() / size_);
       check_mpi(
           MPI_Ialltoall(in.raw(), count, MPI_BYTE, out.raw(), count, MPI_BYTE, comm_, &request),
-          what);
-      finish({&request, 1}, what);
+          record.op);
+      finish({&request, 1}, record);
     });
   }
   std::unique_ptr<Work> all_to_all_v(const Tensor& in, std::span<const int64_t> send_rows,
@@ -134,58 +136,59 @@ class MpiGroup final : public ProcessGroup {
     };
     lay_out(send_rows, send, from);
     lay_out(receive_rows, receive, to);
-    return call("all_to_all_v", in.bytes(), [=, this](const char* what) {
+    return call("all_to_all_v", in.bytes(), [=, this](const FlightRecord& record) {
       MPI_Request request = MPI_REQUEST_NULL;
       check_mpi(MPI_Ialltoallv(in.raw(), send.data(), from.data(), MPI_BYTE, out.raw(),
                                receive.data(), to.data(), MPI_BYTE, comm_, &request),
-                what);
-      finish({&request, 1}, what);
+                record.op);
+      finish({&request, 1}, record);
     });
   }
   std::unique_ptr<Work> broadcast(const Tensor& tensor, int root) override {
-    return call("broadcast", tensor.bytes(), [=, this](const char* what) {
+    return call("broadcast", tensor.bytes(), [=, this](const FlightRecord& record) {
       for (int64_t begin = 0; begin < tensor.bytes(); begin += kMaxCount) {
         MPI_Request request = MPI_REQUEST_NULL;
         const int count = static_cast<int>(std::min(kMaxCount, tensor.bytes() - begin));
         check_mpi(MPI_Ibcast(bytes_of(tensor, begin), count, MPI_BYTE, root, comm_, &request),
-                  what);
-        finish({&request, 1}, what);
+                  record.op);
+        finish({&request, 1}, record);
       }
     });
   }
   std::unique_ptr<Work> exchange(std::vector<PeerMessage> messages) override {
     int64_t bytes = 0;
     for (const PeerMessage& m : messages) bytes += m.send.defined() ? m.send.bytes() : 0;
-    return call("exchange", bytes, [=, this, messages = std::move(messages)](const char* what) {
-      std::vector<MPI_Request> requests;
-      for (const PeerMessage& m : messages) {
-        if (m.receive.defined()) {
-          check_mpi(MPI_Irecv(m.receive.raw(), checked_count(m.receive.bytes()), MPI_BYTE, m.peer,
-                              0, comm_, &requests.emplace_back()),
-                    what);
-        }
-      }
-      for (const PeerMessage& m : messages) {
-        if (m.send.defined()) {
-          check_mpi(MPI_Isend(m.send.raw(), checked_count(m.send.bytes()), MPI_BYTE, m.peer, 0,
-                              comm_, &requests.emplace_back()),
-                    what);
-        }
-      }
-      finish(requests, what);
-    });
+    return call("exchange", bytes,
+                [=, this, messages = std::move(messages)](const FlightRecord& record) {
+                  std::vector<MPI_Request> requests;
+                  for (const PeerMessage& m : messages) {
+                    if (m.receive.defined()) {
+                      check_mpi(MPI_Irecv(m.receive.raw(), checked_count(m.receive.bytes()),
+                                          MPI_BYTE, m.peer, 0, comm_, &requests.emplace_back()),
+                                record.op);
+                    }
+                  }
+                  for (const PeerMessage& m : messages) {
+                    if (m.send.defined()) {
+                      check_mpi(MPI_Isend(m.send.raw(), checked_count(m.send.bytes()), MPI_BYTE,
+                                          m.peer, 0, comm_, &requests.emplace_back()),
+                                record.op);
+                    }
+                  }
+                  finish(requests, record);
+                });
   }
   void barrier() override {
-    call("barrier", 0, [this](const char* what) {
+    call("barrier", 0, [this](const FlightRecord& record) {
       MPI_Request request = MPI_REQUEST_NULL;
-      check_mpi(MPI_Ibarrier(comm_, &request), what);
-      finish({&request, 1}, what);
+      check_mpi(MPI_Ibarrier(comm_, &request), record.op);
+      finish({&request, 1}, record);
     })->wait();
   }
   std::unique_ptr<ProcessGroup> split(int color, int key) override {
     MPI_Comm comm = MPI_COMM_NULL;
-    call("split", 0, [&](const char* what) {
-      check_mpi(MPI_Comm_split(comm_, color, key, &comm), what);
+    call("split", 0, [&](const FlightRecord& record) {
+      check_mpi(MPI_Comm_split(comm_, color, key, &comm), record.op);
     })->wait();
     return std::make_unique<MpiGroup>(comm, thread_, options_, fmt::format("{}.{}", name_, color));
   }
@@ -201,31 +204,49 @@ class MpiGroup final : public ProcessGroup {
   }
 
   // Polls with a deadline; yields so that ranks sharing a core make progress.
-  void finish(std::span<MPI_Request> requests, const char* what) const {
-    const auto deadline = std::chrono::steady_clock::now() + options_.timeout;
+  void finish(std::span<MPI_Request> requests, const FlightRecord& record) {
+    using Clock = std::chrono::steady_clock;
+    const Clock::time_point start = Clock::now();
+    Clock::time_point looked = start;
     for (int64_t spins = 0;; ++spins) {
       int done = 0;
       check_mpi(MPI_Testall(static_cast<int>(requests.size()), requests.data(), &done,
                             MPI_STATUSES_IGNORE),
-                what);
+                record.op);
       if (done) return;
-      if (aborted_) throw Error(ExitCode::kPeer, name_, fmt::format("aborted in {}", what));
+      if (aborted_) throw Error(ExitCode::kPeer, name_, fmt::format("aborted in {}", record.op));
       if (spins > 64) std::this_thread::yield();
-      if (spins % 256 == 255 && std::chrono::steady_clock::now() > deadline) {
-        throw Error(
-            ExitCode::kPeer, name_,
-            fmt::format("rank {} of {} waited {} s in {} (call {}): a peer died or hangs", rank_,
-                        size_, options_.timeout.count(), what, recorder_.last().sequence));
+      if (spins % 256 != 255) continue;
+      const Clock::time_point now = Clock::now();
+      if (now - looked < kLookEvery) continue;
+      looked = now;
+      look_around(record, now - start);
+    }
+  }
+
+  // May the wait go on? Throws where not, and ends the calls that are queued behind it.
+  void look_around(const FlightRecord& record, std::chrono::duration<double> waited) {
+    try {
+      if (options_.watch) {
+        options_.watch->waiting(*this, record, waited.count());
+      } else if (waited > options_.timeout) {
+        throw Error(ExitCode::kPeer, name_,
+                    describe_wait(*this, record, waited.count()) + ": a peer died or hangs");
       }
+    } catch (...) {
+      aborted_ = true;
+      throw;
     }
   }
 
   template <class F>
   std::unique_ptr<Work> call(const char* op, int64_t bytes, F&& run) {
-    const int64_t sequence = recorder_.issue(op, bytes);
-    return thread_->submit([this, op, sequence, run = std::forward<F>(run)] {
-      run(op);
-      recorder_.complete(sequence);
+    const FlightRecord record{.sequence = recorder_.issue(op, bytes), .op = op, .bytes = bytes};
+    return thread_->submit([this, record, run = std::forward<F>(run)] {
+      if (aborted_)
+        throw Error(ExitCode::kPeer, name_, fmt::format("aborted before {}", record.op));
+      run(record);
+      recorder_.complete(record.sequence);
     });
   }
 

@@ -32,8 +32,11 @@ struct PeerMessage {
   Tensor send, receive;
 };
 
+class WaitWatch;  // parallel/comm/wait_watch.h
+
 struct GroupOptions {
-  std::chrono::seconds timeout{600};
+  std::chrono::seconds timeout{600};           // of one call, where there is no watch
+  std::shared_ptr<WaitWatch> watch = nullptr;  // asked by every wait of the group and its splits
 };
 
 class ProcessGroup {

@@ -1,5 +1,7 @@
 #include "parallel/data_parallel/reducer.h"
 
+#include <algorithm>
+
 namespace ink {
 
 Reducer::Reducer(Runtime& runtime, const ParameterTable& table, ProcessGroup& group,
@@ -39,9 +41,22 @@ Reducer::Reducer(Runtime& runtime, const ParameterTable& table, ProcessGroup& gr
   close();
 }
 
+// Open reductions here mean that a step ended with an exception. The transport still reads and
+// writes the buckets, so their calls end before the memory goes.
 Reducer::~Reducer() {
   for (Bucket& bucket : buckets_) {
     for (Leaf* leaf : bucket.leaves) leaf->on_grad_ready = nullptr;
+  }
+  if (std::ranges::none_of(buckets_, [](const Bucket& b) { return b.work != nullptr; })) return;
+  const auto quietly = [](auto&& call) {
+    try {
+      call();
+    } catch (const std::exception&) {  // the step's own exception is on its way
+    }
+  };
+  quietly([&] { group_.abort("a rank left a step in the middle"); });
+  for (Bucket& bucket : buckets_) {
+    if (bucket.work) quietly([&] { bucket.work->wait(); });
   }
 }
 

@@ -32,6 +32,7 @@ class Child {
   // Kills what is still running.
   ~Child();
 
+  [[nodiscard]] pid_t pid() const { return pid_; }
   void signal(int number) const;
   [[nodiscard]] bool running();
   // Ends the child with SIGKILL after this time; the result is then code 137.

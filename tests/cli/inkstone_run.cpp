@@ -1,6 +1,7 @@
 #include "tests/cli/inkstone_run.h"
 
 #include <sstream>
+#include <stdexcept>
 #include <thread>
 
 namespace ink {
@@ -78,6 +79,30 @@ void expect_error(const ChildResult& result, int code, const std::vector<std::st
 }
 
 void expect_done(const ChildResult& result) { EXPECT_EQ(result.code, 0) << result.err; }
+
+void expect_rank_error(const ChildResult& result, int code, const std::vector<std::string>& words) {
+  EXPECT_EQ(result.code, code) << result.err;
+  const std::string start = "error[" + std::to_string(code) + "]: ";
+  const size_t at = result.err.find(start);
+  ASSERT_NE(at, std::string::npos) << result.err;
+  EXPECT_EQ(result.err.find("error[", at + 1), std::string::npos) << result.err;
+  for (const std::string& word : words)
+    EXPECT_NE(result.err.find(word, at), std::string::npos) << word << " in " << result.err;
+}
+
+pid_t process_of_rank(const Child& launcher, int rank) {
+  const std::string own = std::to_string(launcher.pid());
+  const std::string wanted = "OMPI_COMM_WORLD_RANK=" + std::to_string(rank);
+  for (const auto& thread : fs::directory_iterator("/proc/" + own + "/task")) {
+    std::istringstream children(slurp(thread.path() / "children"));
+    for (pid_t child = 0; children >> child;) {
+      const std::string variables = slurp("/proc/" + std::to_string(child) + "/environ");
+      // Variables are separated by NUL.
+      if (variables.find(wanted + '\0') != std::string::npos) return child;
+    }
+  }
+  throw std::runtime_error("no process of rank " + std::to_string(rank));
+}
 
 std::map<std::string, std::string> files_below(const fs::path& root) {
   std::map<std::string, std::string> files;

@@ -44,6 +44,11 @@ std::vector<std::string> launcher_of(int ranks, const std::vector<std::string>& 
 // stdout.
 void expect_error(const ChildResult& result, int code, const std::vector<std::string>& words = {});
 void expect_done(const ChildResult& result);
+// Under the launcher, which adds lines of its own: ours is there once, from one rank.
+void expect_rank_error(const ChildResult& result, int code, const std::vector<std::string>& words);
+
+// The process of a rank that the launcher started on this machine.
+pid_t process_of_rank(const Child& launcher, int rank);
 
 // Every regular file below `root`, by relative name.
 std::map<std::string, std::string> files_below(const std::filesystem::path& root);

@@ -39,6 +39,7 @@ const bool registered = register_backend(Device::kCuda, [](int ordinal) {
 
 void check_cuda(cudaError_t result, const std::string& what) {
   if (result == cudaSuccess) return;
+  (void)cudaGetLastError();  // it is reported here: the next launch must not report it again
   const std::string message =
       fmt::format("[{}] {}: {}", what, cudaGetErrorName(result), cudaGetErrorString(result));
   if (result == cudaErrorMemoryAllocation)
@@ -50,7 +51,7 @@ void* CudaAllocator::system_allocate(int64_t bytes) {
   void* pointer = nullptr;
   const cudaError_t result = cudaMalloc(&pointer, static_cast<size_t>(bytes));
   if (result == cudaErrorMemoryAllocation) {
-    (void)cudaGetLastError();  // it is handled here: the next launch must not report it
+    (void)cudaGetLastError();
     return nullptr;
   }
   check_cuda(result, "cudaMalloc");

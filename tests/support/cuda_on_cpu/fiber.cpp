@@ -63,9 +63,9 @@ void Fiber::start(void (*body)(void*), void* argument) {
 #ifdef __SANITIZE_ADDRESS__
   ASAN_UNPOISON_MEMORY_REGION(stack_, kStackBytes);
 #endif
-  // The frame that ink_switch_stack pops: registers, the address to return to, and above it what
-  // keeps the stack aligned as after a call.
-  auto* top = reinterpret_cast<void**>(stack_ + kStackBytes - 16);
+  // The frame that ink_switch_stack pops: registers and the address to return to. Above it nothing:
+  // enter() must find the stack 8 bytes off a multiple of 16, as after a call.
+  auto* top = reinterpret_cast<void**>(stack_ + kStackBytes - 8);
   *top = nullptr;
   *--top = reinterpret_cast<void*>(&Fiber::enter);
   for (int i = 0; i < kSavedRegisters; ++i) *--top = nullptr;

@@ -17,6 +17,8 @@ endif()
 if(CCACHE_PROGRAM)
   set(CMAKE_CUDA_COMPILER_LAUNCHER ${CMAKE_CXX_COMPILER_LAUNCHER})
 endif()
+# CMake 3.25 knows no flag for CUDA C++20: without this line the standard required of C++ would be required of CUDA too.
+set(CMAKE_CUDA_STANDARD_REQUIRED OFF)
 enable_language(CUDA)
 find_package(CUDAToolkit REQUIRED)
 # CMake 3.25 does not know CUDA C++20 and ignores CMAKE_CUDA_STANDARD 20 without a word: the flag is passed by hand,

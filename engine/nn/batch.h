@@ -26,6 +26,8 @@ struct Batch {
   int64_t trained = 0;  // labels >= 0 in this micro-batch
   int64_t tokens = 0;   // without padding
   int64_t step = 0;     // 0-based number of the global batch, for randomness
+  // Optional: one StepState, in which kernels read divisor and step (engine/ops/step_state.h).
+  Tensor step_state;
   std::map<std::string, Tensor> extras;
 };
 

@@ -20,6 +20,7 @@ namespace ink {
 struct DropoutKey {
   PhiloxKey key;  // philox_key(seed, "dropout.layers.3.attention")
   int64_t step = 0;
+  Tensor step_state = {};  // one StepState on the device of x, or undefined; its batch.step holds
 };
 // token_id_T is i64. p = 0, or a runtime that is not training: returns x.
 [[nodiscard]] Tensor dropout(const Tensor& x_TC, const Tensor& token_id_T, float p,

@@ -99,7 +99,7 @@ LmLoss lm_loss(const Tensor& x_TC, const Tensor& w_VC, const Tensor& labels_T,
       begin += count;
     } while (begin < rows);
   }
-  weighted_mean(device, out.token_loss_T, weight_T, options.divisor, out.loss);
+  weighted_mean(device, out.token_loss_T, weight_T, options, out.loss);
   // The handle stays open until backward has passed, like that of any other use of w.
   out.loss = record(out.loss, {.op = "lm_loss",
                                .inputs = {x_TC},

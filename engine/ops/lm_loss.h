@@ -11,12 +11,16 @@
 
 #include "engine/autograd/node.h"
 #include "engine/kernels/kernel.h"
+#include "engine/ops/step_state.h"
 
 namespace ink {
 
 struct LmLossOptions {
-  double divisor = 1.0;         // trained tokens of the whole global batch
-  double gradient_scale = 1.0;  // loss scale of fp16; the returned loss is not scaled
+  double divisor = 1.0;  // trained tokens of the whole global batch
+  // One StepState on the device of x, or undefined. Kernels take the divisor from its batch.divisor
+  // and multiply gradients (never the returned loss) by its loss_scale: both change from step to
+  // step under a captured graph, and the host need not wait to know them.
+  Tensor step_state = {};
   double label_smoothing = 0.0;
   double z_loss = 0.0;
   int64_t chunk_bytes = int64_t{32} << 20;  // size of one chunk of logits
@@ -41,6 +45,6 @@ DECLARE_KERNEL(cross_entropy,
 
 // loss = sum of weight_t * token_loss_t / divisor, summed in f64 in the order of tokens.
 DECLARE_KERNEL(weighted_mean, void(const Tensor& token_loss_T, const Tensor& weight_T,
-                                   double divisor, Tensor& loss));
+                                   const LmLossOptions& options, Tensor& loss));
 
 }  // namespace ink

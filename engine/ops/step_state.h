@@ -64,6 +64,12 @@ struct StepOptions {
   double clip_norm = 1.0;  // 0 = no clipping
 };
 
+// The global batch being worked on. The host writes it before the first micro-batch.
+struct GlobalBatch {
+  double divisor = 1.0;  // its trained tokens
+  int64_t step = 0;      // its 0-based number, the key of randomness; skipped ones count
+};
+
 struct StepState {
   int64_t updates = 0;  // successful updates so far
   int64_t skipped = 0;  // steps skipped for a non-finite norm
@@ -75,8 +81,24 @@ struct StepState {
   double grad_factor = 1.0;  // gradients are multiplied by it: clip and unscale in one
   double beta2 = 0.95, bias1 = 1, bias2 = 1;  // bias_i = 1 - beta_i^updates-after
   int32_t skip = 0;                           // 1: the update must not be made
+  GlobalBatch batch;
 };
 static_assert(sizeof(StepState) % 8 == 0);
+
+// The tensor that kernels take: u8, one StepState.
+[[nodiscard]] inline Tensor step_state_tensor(Runtime& runtime, const StepState& state) {
+  return to_tensor(runtime,
+                   std::span<const uint8_t>(reinterpret_cast<const uint8_t*>(&state), sizeof state),
+                   {static_cast<int64_t>(sizeof state)});
+}
+// Waits for the device.
+[[nodiscard]] inline StepState read_step_state(const Tensor& tensor) {
+  StepState state;
+  CHECK(tensor.bytes() == static_cast<int64_t>(sizeof state), "{} bytes are no StepState",
+        tensor.bytes());
+  tensor.runtime().backend().copy_to_host(&state, tensor.raw(), tensor.bytes());
+  return state;
+}
 
 // Decides the step: norm = sqrt(sum_squares) / loss_scale; not finite: skip, back off; else lr,
 // clip factor, bias corrections and updates + 1. Clip factor (reference): c = (norm + 1e-6) /

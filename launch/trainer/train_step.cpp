@@ -54,15 +54,17 @@ StepResult TrainStep::run(std::span<const HostBatch> micro_batches, int64_t trai
     result.state = optimizer_.state();
     return result;
   }
+  optimizer_.begin({.divisor = static_cast<double>(trained), .step = step - 1});
   const LmLossOptions loss_options{.divisor = static_cast<double>(trained),
-                                   .gradient_scale = optimizer_.state().loss_scale,
+                                   .step_state = optimizer_.state_tensor(),
                                    .label_smoothing = options_.label_smoothing,
                                    .z_loss = options_.z_loss};
   // A spoilt gradient must be there before its bucket leaves, so a step with a fault reduces at its
   // end.
   for (size_t i = 0; i < micro_batches.size(); ++i) {
     if (i + 1 == micro_batches.size() && !spoil) reducer_.arm();
-    const Batch batch = to_device(runtime_, micro_batches[i], loss_options.divisor, step - 1);
+    Batch batch = to_device(runtime_, micro_batches[i], loss_options.divisor, step - 1);
+    batch.step_state = optimizer_.state_tensor();
     const LmLoss loss = model_.loss(batch, options_.rope_length, options_.seed, loss_options);
     result.loss += read_scalar(loss.loss);
     backward(loss.loss);

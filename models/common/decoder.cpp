@@ -28,7 +28,8 @@ DecoderBlock::DecoderBlock(Builder& builder, const ModelOptions& o, int64_t laye
 Tensor DecoderBlock::dropped(const Tensor& x_TC, const char* place, const StepContext& step) const {
   if (dropout_ == 0.0f) return x_TC;
   const PhiloxKey key = philox_key(step.seed, fmt::format("dropout.layers.{}.{}", layer_, place));
-  return dropout(x_TC, step.batch->token_id_T, dropout_, {key, step.batch->step});
+  return dropout(x_TC, step.batch->token_id_T, dropout_,
+                 {key, step.batch->step, step.batch->step_state});
 }
 
 Residual DecoderBlock::operator()(const Residual& residual, const StepContext& step) const {

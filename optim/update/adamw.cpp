@@ -1,7 +1,7 @@
 #include "optim/update/adamw.h"
 
 #include <cmath>
-#include <cstring>
+#include <cstddef>
 
 #include "engine/autograd/backward.h"
 #include "optim/policy/step_options.h"
@@ -30,9 +30,9 @@ AdamW::AdamW(Runtime& runtime, const ParameterTable& table, const OptimSection& 
       slot.master = Tensor(runtime, shape, DType::kF32);
     slots_.push_back(std::move(slot));
   }
-  state_ = Tensor(runtime, {static_cast<int64_t>(sizeof(StepState))}, DType::kU8);
+  state_ = step_state_tensor(
+      runtime, {.hysteresis_left = options_.loss_scale.hysteresis, .beta2 = options_.beta2});
   norm_ = Tensor(runtime, {}, DType::kF64);
-  set_state({.hysteresis_left = options_.loss_scale.hysteresis, .beta2 = options_.beta2});
 }
 
 void AdamW::initialize_masters(uint64_t seed) {
@@ -47,6 +47,11 @@ void AdamW::copy_masters_from_parameters() {
   for (OptimizerSlot& slot : slots_) {
     if (slot.master.defined()) cast(runtime_.device(), slot.parameter->value(), slot.master);
   }
+}
+
+void AdamW::begin(const GlobalBatch& batch) {
+  runtime_.backend().copy_from_host(static_cast<char*>(state_.raw()) + offsetof(StepState, batch),
+                                    &batch, sizeof batch);
 }
 
 void AdamW::step() {
@@ -71,11 +76,7 @@ void AdamW::step() {
   }
 }
 
-StepState AdamW::state() const {
-  StepState state;
-  runtime_.backend().copy_to_host(&state, state_.raw(), sizeof state);
-  return state;
-}
+StepState AdamW::state() const { return read_step_state(state_); }
 
 void AdamW::set_state(const StepState& state) {
   runtime_.backend().copy_from_host(state_.raw(), &state, sizeof state);

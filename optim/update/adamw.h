@@ -33,11 +33,15 @@ class AdamW {
   void initialize_masters(uint64_t seed);
   void copy_masters_from_parameters();
 
+  // Tells the kernels of the coming micro-batches which global batch they work on; state_tensor()
+  // is where they read it.
+  void begin(const GlobalBatch& batch);
   // One update from the present gradients, which it then forgets. Nothing changes when their norm
   // is not finite.
   void step();
 
   [[nodiscard]] StepState state() const;  // waits for the device
+  [[nodiscard]] const Tensor& state_tensor() const { return state_; }
   void set_state(const StepState& state);
   [[nodiscard]] std::span<OptimizerSlot> slots() { return slots_; }
   // Name of the first parameter with a non-finite gradient, empty when there is none. Looks at what

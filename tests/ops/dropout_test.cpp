@@ -1,6 +1,9 @@
 #include <gtest/gtest.h>
 
+#include <utility>
+
 #include "engine/ops/elementwise.h"
+#include "engine/ops/step_state.h"
 #include "tests/support/op_case.h"
 #include "tests/support/threads.h"
 
@@ -24,27 +27,37 @@ Values token_ids(const Shape& shape) {
   return ids;
 }
 
-REGISTER_OP_CASE({.name = "dropout",
-                  .inputs = {{.name = "x_TC", .shape = {6, 1061}},
-                             {.name = "token_id_T",
-                              .shape = {6},
-                              .role = Role::kConstant,
-                              .values = token_ids,
-                              .dtype = DType::kI64}},
-                  .run = [](const std::vector<Tensor>& in) -> std::vector<Tensor> {
-                    return {dropout(in[0], in[1], kP, kKey)};
-                  },
-                  .composed = [](const std::vector<Values>& in) -> std::vector<Values> {
-                    Values y = in[0];
-                    const size_t C = 1061;
-                    for (size_t i = 0; i < y.size(); ++i) {
-                      const auto token = static_cast<int64_t>(in[1][i / C]);
-                      const bool keep = kept(kKey, token, static_cast<int64_t>(i % C), kP);
-                      y[i] = keep ? y[i] / (1 - double{kP}) : 0.0;
-                    }
-                    return {y};
-                  },
-                  .slots = {&dropout_apply}});
+OpCase dropout_case(const char* name, bool step_on_device) {
+  return {.name = name,
+          .inputs = {{.name = "x_TC", .shape = {6, 1061}},
+                     {.name = "token_id_T",
+                      .shape = {6},
+                      .role = Role::kConstant,
+                      .values = token_ids,
+                      .dtype = DType::kI64}},
+          .run = [=](const std::vector<Tensor>& in) -> std::vector<Tensor> {
+            DropoutKey key = kKey;
+            if (step_on_device) {
+              const StepState state{.batch = {.step = std::exchange(key.step, -1)}};
+              key.step_state = step_state_tensor(in[0].runtime(), state);
+            }
+            return {dropout(in[0], in[1], kP, key)};
+          },
+          .composed = [](const std::vector<Values>& in) -> std::vector<Values> {
+            Values y = in[0];
+            const size_t C = 1061;
+            for (size_t i = 0; i < y.size(); ++i) {
+              const auto token = static_cast<int64_t>(in[1][i / C]);
+              const bool keep = kept(kKey, token, static_cast<int64_t>(i % C), kP);
+              y[i] = keep ? y[i] / (1 - double{kP}) : 0.0;
+            }
+            return {y};
+          },
+          .slots = {&dropout_apply}};
+}
+
+REGISTER_OP_CASE(dropout_case("dropout", false));
+REGISTER_OP_CASE(dropout_case("dropout_of_step", true));
 
 Tensor token_tensor(Runtime& runtime, int64_t first, int64_t count) {
   Values ids(static_cast<size_t>(count));

@@ -3,6 +3,7 @@
 #include <gtest/gtest.h>
 
 #include <cmath>
+#include <optional>
 
 #include "engine/autograd/backward.h"
 #include "engine/ops/embedding.h"
@@ -48,7 +49,8 @@ std::vector<Values> composed(const std::vector<Values>& in, const LmLossOptions&
   return {{loss}, token, correct};
 }
 
-OpCase loss_case(const char* name, const LmLossOptions& options, bool weighted) {
+OpCase loss_case(const char* name, const LmLossOptions& options, bool weighted,
+                 const std::optional<StepState>& state = {}) {
   OpCase row{.name = name,
              .inputs = {{.name = "x_TC", .shape = {14, kC}},
                         {.name = "w_VC", .shape = {kV, kC}, .role = Role::kParameter},
@@ -57,9 +59,13 @@ OpCase loss_case(const char* name, const LmLossOptions& options, bool weighted) 
                          .role = Role::kConstant,
                          .values = some_labels,
                          .dtype = DType::kI32}},
-             .run = [options, weighted](const std::vector<Tensor>& in) -> std::vector<Tensor> {
-               const LmLoss out =
-                   lm_loss(in[0], in[1], in[2], weighted ? in[3] : Tensor(), options);
+             .run = [=](const std::vector<Tensor>& in) -> std::vector<Tensor> {
+               LmLossOptions given = options;
+               if (state) {  // what the kernels must not look at is wrong
+                 given.divisor = NAN;
+                 given.step_state = step_state_tensor(in[0].runtime(), *state);
+               }
+               const LmLoss out = lm_loss(in[0], in[1], in[2], weighted ? in[3] : Tensor(), given);
                return {out.loss, out.token_loss_T, out.correct_T};
              },
              .composed = [options](const std::vector<Values>& in) { return composed(in, options); },
@@ -86,6 +92,9 @@ REGISTER_OP_CASE(loss_case("lm_loss_chunked_weighted", {.divisor = 5, .chunk_byt
 REGISTER_OP_CASE(loss_case("lm_loss_smoothed",
                            {.divisor = 7, .label_smoothing = 0.1, .z_loss = 1e-2}, true));
 
+REGISTER_OP_CASE(loss_case("lm_loss_of_step", {.divisor = 9}, true,
+                           StepState{.batch = {.divisor = 9}}));
+
 struct Head {
   Head(Runtime& runtime, DType dtype, int64_t rows = 14) {
     x = make_leaf(from_values(runtime, normal_values("x", rows * kC), {rows, kC}, dtype), "x",
@@ -101,10 +110,12 @@ struct Outcome {
   Values loss, token, dx, dw;
 };
 
-Outcome train(DType dtype, const LmLossOptions& options, int threads = 2) {
+Outcome train(DType dtype, LmLossOptions options, int threads = 2,
+              const std::optional<StepState>& state = {}) {
   const ScopedThreads scope(threads);
   Runtime runtime;
   const Head head(runtime, dtype);
+  if (state) options.step_state = step_state_tensor(runtime, *state);
   const LmLoss out = lm_loss(head.x, head.w, head.labels, {}, options);
   backward(out.loss);
   return {to_values(out.loss), to_values(out.token_loss_T), to_values(leaf_of(head.x)->grad),
@@ -132,9 +143,10 @@ TEST(LmLoss, ThreadsAgree) {
   EXPECT_LE(rel_frobenius(two.dw, one.dw), 1e-6);
 }
 
-TEST(LmLoss, TheGradientScaleIsInTheGradientsAlone) {
+TEST(LmLoss, TheLossScaleOfTheStepIsInTheGradientsAlone) {
   const Outcome plain = train(DType::kF64, {.divisor = 3});
-  Outcome scaled = train(DType::kF64, {.divisor = 3, .gradient_scale = 1024});
+  Outcome scaled =
+      train(DType::kF64, {}, 2, StepState{.loss_scale = 1024, .batch = {.divisor = 3}});
   EXPECT_EQ(scaled.loss, plain.loss);
   for (double& value : scaled.dx) value /= 1024;
   for (double& value : scaled.dw) value /= 1024;

@@ -1,6 +1,7 @@
 // Loss and gradient of rows of logits, two passes over a row: the log-sum-exp (and the sum, for
 // smoothing), then the gradient.
 #include <cmath>
+#include <cstring>
 #include <limits>
 
 #include "engine/kernels/cpu/vector_math.h"
@@ -61,9 +62,21 @@ bool is_arg_max(const Acc* logits, int64_t label, Acc max) {
   return true;
 }
 
+struct Scales {
+  double divisor = 1.0, gradient = 1.0;
+};
+
+Scales scales_of(const LmLossOptions& options) {
+  if (!options.step_state.defined()) return {options.divisor, 1.0};
+  StepState state;
+  std::memcpy(&state, options.step_state.raw(), sizeof state);
+  return {state.batch.divisor, state.loss_scale};
+}
+
 template <class Isa, class Acc>
 struct Rows {
   const LmLossOptions& options;
+  Scales scales;
   Tensor &logits_RV, &dlogits_RV, &loss_R, &correct_R;
 
   void skip(int64_t row) const {
@@ -86,7 +99,7 @@ struct Rows {
         (1 - s) * (lse - static_cast<double>(logits[label])) + s * (lse - mean) + z * lse * lse);
     correct_R.data<int32_t>()[row] = is_arg_max(logits, label, sums.max) ? 1 : 0;
     if (!dlogits_RV.defined()) return;
-    const double scale = weight / options.divisor * options.gradient_scale;
+    const double scale = weight / scales.divisor * scales.gradient;
     visit_float(dlogits_RV.dtype(), [&]<class T>() {
       T* gradient = at<T>(dlogits_RV, row, 0);
       Isa::run([&] {
@@ -125,16 +138,19 @@ void forward(const Tensor& labels_R, const Tensor& weight_R, const LmLossOptions
     CHECK_OP("cross_entropy", label < logits_RV.cols(), "label {} of row {}, V={}", label, row,
              logits_RV.cols());
   }
+  const Scales scales = scales_of(options);
   if (logits_RV.dtype() == DType::kF64) {
     run_rows(labels_R, weight_R,
-             Rows<Isa, double>{options, logits_RV, dlogits_RV, loss_R, correct_R});
+             Rows<Isa, double>{options, scales, logits_RV, dlogits_RV, loss_R, correct_R});
   } else {
     run_rows(labels_R, weight_R,
-             Rows<Isa, float>{options, logits_RV, dlogits_RV, loss_R, correct_R});
+             Rows<Isa, float>{options, scales, logits_RV, dlogits_RV, loss_R, correct_R});
   }
 }
 
-void mean(const Tensor& token_loss_T, const Tensor& weight_T, double divisor, Tensor& loss) {
+void mean(const Tensor& token_loss_T, const Tensor& weight_T, const LmLossOptions& options,
+          Tensor& loss) {
+  const double divisor = scales_of(options).divisor;
   double sum = 0;
   for (int64_t t = 0; t < token_loss_T.numel(); ++t)
     sum += element(weight_T, t) * element(token_loss_T, t);

@@ -1,8 +1,11 @@
 // Dropout by counter: element (t, c) is drawn from word c % 4 of philox(key, token id of t,
 // step * 2^32 + c / 4) and kept when its upper 23 bits, as a uniform, are at least p.
+#include <cstring>
+
 #include "engine/kernels/cpu/philox_lanes.h"
 #include "engine/kernels/cpu/vector_math.h"
 #include "engine/ops/elementwise.h"
+#include "engine/ops/step_state.h"
 
 namespace ink {
 namespace {
@@ -39,15 +42,22 @@ inline void drop_row(const T* x, const Draw& draw, compute_t<T> scale, int64_t C
   }
 }
 
+uint64_t step_of(const DropoutKey& key) {
+  if (!key.step_state.defined()) return static_cast<uint64_t>(key.step);
+  StepState state;
+  std::memcpy(&state, key.step_state.raw(), sizeof state);
+  return static_cast<uint64_t>(state.batch.step);
+}
+
 template <class Isa>
 void apply(const Tensor& x, const Tensor& token_id, float p, const DropoutKey& key, Tensor& y) {
   const int64_t C = x.cols();
   const int64_t* ids = token_id.data<int64_t>();
+  const uint64_t step = step_of(key);
   visit_float(x.dtype(), [&]<class T>() {
     const compute_t<T> scale = 1 / (1 - static_cast<compute_t<T>>(p));
     for_spans(x.rows(), C, false, [&](int64_t t, int64_t, int64_t) {
-      const Draw draw{key.key, static_cast<uint64_t>(ids[t]), static_cast<uint64_t>(key.step) << 32,
-                      keep_from(p)};
+      const Draw draw{key.key, static_cast<uint64_t>(ids[t]), step << 32, keep_from(p)};
       const T* row = at<T>(x, t, 0);
       T* out = at<T>(y, t, 0);
       Isa::run([=] { drop_row(row, draw, scale, C, out); });

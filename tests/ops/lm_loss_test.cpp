@@ -110,11 +110,12 @@ struct Outcome {
   Values loss, token, dx, dw;
 };
 
-Outcome train(DType dtype, LmLossOptions options, int threads = 2,
+Outcome train(DType dtype, const LmLossOptions& given, int threads = 2,
               const std::optional<StepState>& state = {}) {
   const ScopedThreads scope(threads);
   Runtime runtime;
   const Head head(runtime, dtype);
+  LmLossOptions options = given;
   if (state) options.step_state = step_state_tensor(runtime, *state);
   const LmLoss out = lm_loss(head.x, head.w, head.labels, {}, options);
   backward(out.loss);

@@ -22,9 +22,13 @@ const std::vector<Rule>& rules() {
   static const std::vector<std::string_view> engine_ops = {"engine/ops/", "engine/autograd/",
                                                            "engine/tensor/", "engine/core/",
                                                            "engine/kernels/kernel.h"};
-  static const std::vector<std::string_view> kernels = {
-      "engine/ops/",  "engine/autograd/",        "engine/tensor/",
-      "engine/core/", "engine/kernels/kernel.h", "engine/kernels/library_versions.h"};
+  static const std::vector<std::string_view> kernels = {"engine/ops/",
+                                                        "engine/autograd/",
+                                                        "engine/tensor/",
+                                                        "engine/core/",
+                                                        "engine/kernels/kernel.h",
+                                                        "engine/kernels/library_versions.h",
+                                                        "engine/kernels/tuning.h"};
   static const std::vector<Rule> table = {
       {"engine/core/", {}},
       {"engine/tensor/", {"engine/core/"}},
@@ -115,7 +119,7 @@ TEST(IncludeRule, TransportAndDeviceHeadersStayInTheirFiles) {
       {{"nccl.h"}, {"parallel/comm/nccl_group.", "launch/rendezvous/"}},
       {{"cuda", "cublas", "cudnn", "cooperative_groups", "cub/", "nvtx3/", "mma.h"},
        {"engine/kernels/cuda/", "engine/tensor/cuda", "parallel/comm/nccl_group.",
-        "tests/support/cuda_on_cpu"}},
+        "tests/support/cuda_on_cpu", "tests/cuda/", "bench/gpu/"}},
       {{"oneapi/dnnl/"}, {"engine/kernels/cpu/", "bench/"}},
       {{"yaml-cpp/"}, {"configs/schema/"}},
       {{"hdf5.h"}, {"engine/io/", "data/store/", "tests/"}},

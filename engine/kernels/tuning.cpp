@@ -1,0 +1,42 @@
+#include "engine/kernels/tuning.h"
+
+#include <array>
+
+namespace ink {
+namespace {
+
+// Filled before main.
+std::array<TuningOf, kDeviceCount>& registered() {
+  static std::array<TuningOf, kDeviceCount> tables{};
+  return tables;
+}
+
+}  // namespace
+
+const std::string* KernelTuning::find(const std::string& key) const {
+  const auto found = choices_.find(key);
+  return found == choices_.end() ? nullptr : &found->second;
+}
+
+void KernelTuning::keep(const std::string& key, const std::string& value) { choices_[key] = value; }
+
+void KernelTuning::keep_measured(const std::string& key, const std::string& value) {
+  keep(key, value);
+  if (on_measured) on_measured(key, value);
+}
+
+void KernelTuning::adopt(const Choices& choices) {
+  for (const auto& [key, value] : choices) choices_[key] = value;
+}
+
+bool register_tuning(Device device, TuningOf tuning) {
+  registered()[static_cast<size_t>(device)] = tuning;
+  return true;
+}
+
+KernelTuning* tuning_of(Runtime& runtime) {
+  const TuningOf tuning = registered()[static_cast<size_t>(runtime.device())];
+  return tuning == nullptr ? nullptr : &tuning(runtime);
+}
+
+}  // namespace ink

@@ -1,0 +1,39 @@
+// y = f(x...) element by element over matrices: one read of every operand, one write of the result.
+// y may be the memory of an operand.
+#pragma once
+
+#include "engine/kernels/cuda/rows.cuh"
+
+namespace ink {
+
+// f takes and gives floats; the result is rounded to To once.
+template <int N, class To, class F, class... From>
+__global__ void map_elements(int64_t rows, int64_t cols, F f, Matrix<To> y,
+                             Matrix<const From>... x) {
+  const int64_t step = int64_t{gridDim.x} * blockDim.x * N;
+  for (int64_t r = blockIdx.y; r < rows; r += gridDim.y) {
+    for (int64_t c = (int64_t{blockIdx.x} * blockDim.x + threadIdx.x) * N; c < cols; c += step) {
+      const auto apply = [&](const auto&... in) {
+        Floats<N> out;
+#pragma unroll
+        for (int i = 0; i < N; ++i) out.v[i] = f(in.v[i]...);
+        store_floats(y.row(r) + c, out);
+      };
+      apply(load_floats<N>(x.row(r) + c)...);
+    }
+  }
+}
+
+// Operands as types and tensors: map<To, From...>("op", f, y, x...).
+template <class To, class... From, class F, class... Tensors>
+void map(const char* op, F f, const Tensor& y, const Tensors&... x) {
+  static_assert(sizeof...(From) == sizeof...(Tensors));
+  constexpr int kNarrowest = std::min({int{sizeof(To)}, int{sizeof(From)}...});
+  constexpr int kPack = 16 / kNarrowest;
+  const ElementwiseShape shape = elementwise_shape(kPack, y, x...);
+  launch(cuda_backend(y), op, elementwise_launch(shape, shape.packed ? kPack : 1),
+         shape.packed ? map_elements<kPack, To, F, From...> : map_elements<1, To, F, From...>,
+         shape.rows, shape.cols, f, matrix<To>(y), matrix<const From>(x)...);
+}
+
+}  // namespace ink

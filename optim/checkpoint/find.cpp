@@ -23,7 +23,7 @@ std::optional<int64_t> step_of(const std::string& name) {
 
 }  // namespace
 
-std::vector<FoundCheckpoint> find_checkpoints(const fs::path& run_directory) {
+std::vector<FoundCheckpoint> find_checkpoints(const fs::path& run_directory, bool verify) {
   std::vector<FoundCheckpoint> found;
   std::error_code ignored;
   for (const auto& entry : fs::directory_iterator(run_directory, ignored)) {
@@ -31,7 +31,7 @@ std::vector<FoundCheckpoint> find_checkpoints(const fs::path& run_directory) {
     if (!step || !entry.is_directory()) continue;
     FoundCheckpoint checkpoint{*step, entry.path(), {}};
     try {
-      const Manifest manifest = read_manifest(entry.path());
+      const Manifest manifest = read_manifest(entry.path(), verify);
       if (manifest.step != *step)
         checkpoint.problem = fmt::format("manifest.json is of step {}", manifest.step);
     } catch (const Error& error) {
@@ -54,11 +54,11 @@ void remove_leftovers(const fs::path& run_directory) {
 
 OpenedCheckpoint open_latest(const fs::path& run_directory, bool verify) {
   OpenedCheckpoint opened;
-  for (const FoundCheckpoint& found : find_checkpoints(run_directory)) {
+  for (const FoundCheckpoint& found : find_checkpoints(run_directory, verify)) {
     std::string problem = found.problem;
     if (problem.empty()) {
       try {
-        opened.manifest = read_manifest(found.path);
+        opened.manifest = read_manifest(found.path, verify);
         if (verify) verify_files(found.path, opened.manifest);
         opened.path = found.path;
         return opened;
@@ -86,7 +86,7 @@ OpenedCheckpoint open_checkpoint(const fs::path& path, bool verify) {
     }
     return opened;
   }
-  OpenedCheckpoint opened{.path = path, .manifest = read_manifest(path), .notices = {}};
+  OpenedCheckpoint opened{.path = path, .manifest = read_manifest(path, verify), .notices = {}};
   if (verify) verify_files(path, opened.manifest);
   return opened;
 }

@@ -17,9 +17,10 @@ struct FoundCheckpoint {
   std::string problem;  // why it cannot be used; empty = its manifest is valid
 };
 
-// Every step-N of the directory, newest first; temporary directories are left out.
+// Every step-N of the directory, newest first; temporary directories are left out. verify: the hash
+// of each manifest.
 [[nodiscard]] std::vector<FoundCheckpoint> find_checkpoints(
-    const std::filesystem::path& run_directory);
+    const std::filesystem::path& run_directory, bool verify = true);
 
 // Temporary directories that a killed save left behind.
 void remove_leftovers(const std::filesystem::path& run_directory);

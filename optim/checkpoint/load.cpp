@@ -1,11 +1,10 @@
 #include "optim/checkpoint/load.h"
 
-#include <fmt/ranges.h>
-
 #include <algorithm>
 #include <map>
 
 #include "engine/io/safetensors_reader.h"
+#include "optim/checkpoint/coverage.h"
 
 namespace ink {
 namespace {
@@ -50,27 +49,6 @@ std::vector<Run> overlap(const Piece& from, const Piece& to) {
   }
 }
 
-// Every box lies inside the global tensor and inside what the file holds of it.
-void check_pieces(const ManifestTensor& saved, const SafetensorsEntry& entry,
-                  const std::string& place) {
-  for (const Piece& piece : saved.pieces) {
-    int64_t count = 1;
-    bool inside = entry.dtype->native == saved.dtype;
-    for (size_t d = 0; inside && d < piece.begin.size(); ++d) {
-      const int64_t size = saved.shape[static_cast<int>(d)];
-      inside = piece.size[d] <= size && piece.begin[d] <= size - piece.size[d];
-      count *= piece.size[d];
-    }
-    if (inside && count <= entry.numel() && piece.local_offset <= entry.numel() - count) continue;
-    throw Error(
-        ExitCode::kBadInput, place,
-        fmt::format("{}: expected pieces inside {} and inside the {} {} elements of the "
-                    "file, got one of [{}] at [{}], offset {}",
-                    saved.name, saved.shape.str(), entry.numel(), entry.dtype->name,
-                    fmt::join(piece.size, ", "), fmt::join(piece.begin, ", "), piece.local_offset));
-  }
-}
-
 class Files {
  public:
   explicit Files(std::filesystem::path checkpoint) : checkpoint_(std::move(checkpoint)) {}
@@ -85,36 +63,40 @@ class Files {
   std::map<std::string, SafetensorsReader> files_;
 };
 
+void check_kind(const ManifestTensor& saved, const StateTensor& wanted, const std::string& place) {
+  if (saved.shape == wanted.parameter->shape && saved.dtype == wanted.tensor.dtype()) return;
+  throw Error(
+      ExitCode::kBadInput, place,
+      fmt::format("{}: expected {} {}, got {} {}", wanted.name, name_of(wanted.tensor.dtype()),
+                  wanted.parameter->shape.str(), name_of(saved.dtype), saved.shape.str()));
+}
+
 }  // namespace
 
 void load_state(const std::filesystem::path& checkpoint, const Manifest& manifest,
                 std::span<const StateTensor> tensors) {
   Files files(checkpoint);
-  std::multimap<std::string, const ManifestTensor*> by_name;
-  for (const ManifestTensor& t : manifest.tensors) by_name.emplace(t.name, &t);
+  std::map<std::string, std::vector<const ManifestTensor*>> by_name;
+  for (const ManifestTensor& t : manifest.tensors) by_name[t.name].push_back(&t);
   const std::string place = (checkpoint / "manifest.json").string();
   for (const StateTensor& wanted : tensors) {
-    const auto [first, last] = by_name.equal_range(wanted.name);
-    if (first == last)
+    const std::vector<const ManifestTensor*>& saved_parts = by_name[wanted.name];
+    if (saved_parts.empty())
       throw Error(ExitCode::kBadInput, place,
                   fmt::format("expected tensor {}, got none of that name", wanted.name));
+    for (const ManifestTensor* saved : saved_parts) check_kind(*saved, wanted, place);
+    check_global_coverage(saved_parts, place);
     const int64_t width = size_of(wanted.tensor.dtype());
     std::vector<std::byte> host(static_cast<size_t>(wanted.tensor.bytes()));
     int64_t filled = 0;
-    for (auto it = first; it != last; ++it) {
-      const ManifestTensor& saved = *it->second;
-      if (saved.shape != wanted.parameter->shape || saved.dtype != wanted.tensor.dtype()) {
-        throw Error(ExitCode::kBadInput, place,
-                    fmt::format("{}: expected {} {}, got {} {}", wanted.name,
-                                name_of(wanted.tensor.dtype()), wanted.parameter->shape.str(),
-                                name_of(saved.dtype), saved.shape.str()));
-      }
+    for (const ManifestTensor* part : saved_parts) {
+      const ManifestTensor& saved = *part;
       const SafetensorsReader& file = files.open(saved.file);
       const SafetensorsEntry* entry = file.table().find(saved.name);
       if (entry == nullptr)
         throw Error(ExitCode::kBadInput, file.place(),
                     fmt::format("expected tensor {}, got none of that name", saved.name));
-      check_pieces(saved, *entry, place);
+      check_file_coverage(saved, *entry, place);
       for (const Piece& from : saved.pieces) {
         for (const Piece& to : wanted.parameter->pieces) {
           for (const Run& run : overlap(from, to)) {

@@ -3,6 +3,7 @@
 #include "engine/io/file.h"
 #include "engine/io/json.h"
 #include "engine/io/sha256.h"
+#include "optim/checkpoint/seal.h"
 
 namespace ink {
 namespace {
@@ -99,9 +100,15 @@ ordered_json to_json(const Manifest& m) {
           {"tensors", tensors}};
 }
 
-Manifest read_manifest(const std::filesystem::path& checkpoint) {
+std::string manifest_text(const Manifest& manifest) {
+  return seal(to_json(manifest).dump(1) + "\n");
+}
+
+Manifest read_manifest(const std::filesystem::path& checkpoint, bool verify) {
   const std::filesystem::path path = checkpoint / "manifest.json";
-  const json document = read_json(path);
+  const std::string text = read_text(path, JsonLimits{}.max_bytes);
+  if (verify) check_seal(text, path.string());
+  const json document = parse_json(text, path.string());
   const JsonReader reader(document, path.string());
   if (reader.integer("format") != kManifestFormat)
     throw reader.error("format", fmt::format("{}", kManifestFormat));

@@ -1,9 +1,9 @@
 // manifest.json: what a checkpoint holds, who wrote it, and how to tell that it is whole.
 //
-// A directory is a checkpoint if and only if its manifest parses; it is written last. Every file is
-// listed with size and SHA-256. Every tensor is listed with its global name and shape, its dtype,
-// the file it lies in and the boxes of the global tensor that the file holds, so that any layout
-// can read what any layout wrote.
+// A directory is a checkpoint if and only if its manifest parses; it is written last and carries
+// its own hash (seal.h). Every other file is listed with size and SHA-256. Every tensor is listed
+// with its global name and shape, its dtype, the file it lies in and the boxes of the global tensor
+// that the file holds, so that any layout can read what any layout wrote.
 #pragma once
 
 #include <cstdint>
@@ -16,7 +16,7 @@
 
 namespace ink {
 
-inline constexpr int64_t kManifestFormat = 1;
+inline constexpr int64_t kManifestFormat = 2;
 
 struct ManifestFile {
   std::string name;  // relative, such as state/rank-0.safetensors
@@ -50,8 +50,10 @@ struct Manifest {
 };
 
 [[nodiscard]] nlohmann::ordered_json to_json(const Manifest& manifest);
-// Error 3 with the file and the key.
-[[nodiscard]] Manifest read_manifest(const std::filesystem::path& checkpoint);
+// Error 3 with the file and the key. verify: its own hash too.
+[[nodiscard]] Manifest read_manifest(const std::filesystem::path& checkpoint, bool verify = true);
+// The sealed text of manifest.json.
+[[nodiscard]] std::string manifest_text(const Manifest& manifest);
 // Sizes and hashes of every listed file; Error 3 with the file, expected and found.
 void verify_files(const std::filesystem::path& checkpoint, const Manifest& manifest);
 

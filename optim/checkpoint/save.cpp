@@ -41,7 +41,7 @@ std::vector<ManifestTensor> list_tensors(const Snapshot& snapshot, const std::st
 
 void write_manifest(const fs::path& directory, const Manifest& manifest) {
   FileWriter file(directory / "manifest.json");
-  file.write(to_json(manifest).dump(1) + "\n");
+  file.write(manifest_text(manifest));
   file.close();
 }
 

@@ -4,8 +4,6 @@
 
 #include <algorithm>
 #include <fstream>
-#include <random>
-#include <thread>
 
 #include "tests/cli/inkstone_run.h"
 
@@ -119,8 +117,6 @@ TEST_F(Checkpoint, DamageIsFoundAndPassedOver) {
       } else {
         std::ofstream(file, std::ios::binary) << spoilt;
       }
-      // A manifest that still parses to the same value is the one thing without a hash.
-      if (name == "manifest.json" && (damage == "cut" || damage == "flip")) continue;
       expect_error(place_.run({"inspect", "run/step-6", "--verify"}), 3, {"step-6"});
       expect_error(train("other", {"--resume", "run/step-6"}), 3, {"step-6"});
       fs::remove_all(place_ / "other");
@@ -158,28 +154,6 @@ TEST_F(Checkpoint, FullDiskInMidSave) {
     EXPECT_EQ(files_below(place_ / "run/step-2"), before);
     EXPECT_FALSE(fs::exists(place_ / "run/step-4"));
     expect_done(train("run", {"--resume", "latest"}));
-  }
-}
-
-// Killed at any moment, the newest save is whole and the run goes on from it.
-TEST_F(Checkpoint, KillsAroundSaves) {
-  expect_done(train("whole", {"train.steps=40"}));
-  std::mt19937 random(7);
-  for (int round = 0; round < 5; ++round) {
-    const std::string out = "killed-" + std::to_string(round);
-    Child child(command_of({"train", "run.yaml", "--out", out, "train.steps=40",
-                            "checkpoint.every=1", "faults.step_delay_ms=5"}),
-                place_.options());
-    ASSERT_TRUE(wait_for_step(child, place_ / out, 3 + round * 3));
-    std::this_thread::sleep_for(std::chrono::microseconds(random() % 10'000));
-    child.signal(SIGKILL);
-    EXPECT_EQ(child.wait().code, 137);
-    expect_done(place_.run({"inspect", out, "--verify"}));
-    expect_done(train(out, {"train.steps=40", "--resume", "latest"}));
-    EXPECT_EQ(step_columns(place_ / out), step_columns(place_ / "whole"));
-    expect_same_state(out + "/step-40", "whole/step-40");
-    for (const auto& [name, bytes] : files_below(place_ / out))
-      EXPECT_EQ(name.find(".tmp-"), std::string::npos) << name;
   }
 }
 

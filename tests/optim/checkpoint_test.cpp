@@ -199,6 +199,17 @@ TEST_F(Damage, Manifest) {
   other[hash] = other[hash] == '0' ? '1' : '0';
   write(path, other);
   expect_found({"expected SHA-256 "});
+  // One bit of every kind of byte: digits, names, the white space between them, the last one.
+  for (size_t at = 0; at < whole.size(); at += whole.size() / 97) {
+    other = whole;
+    other[at] = static_cast<char>(other[at] ^ 1);
+    write(path, other);
+    expect_found({"step-20/manifest.json"});
+  }
+  write(path, whole.substr(0, whole.size() - 1));
+  expect_found({"manifest.json", "expected SHA-256 "});
+  write(path, whole + "\n");
+  expect_found({"manifest.json", "expected SHA-256 "});
   fs::remove(path);
   expect_found({"manifest.json"});
   fs::copy_file(folder_.path() / "step-10/manifest.json", path);
@@ -349,6 +360,40 @@ TEST(CheckpointLayouts, HalvesBecomeWholeTensors) {
     expect_error(ExitCode::kBadInput, {"param/embedding.weight", "expected 1542 elements"},
                  [&] { load_state(folder.path(), one, loaded.state()); });
   }
+}
+
+// What adds up to the right number of elements and is not the tensor.
+TEST(CheckpointLayouts, PiecesThatOverlapOrLeaveHolesAreRefused) {
+  const TemporaryFolder folder;
+  Toy saved(1), loaded(2);
+  const auto before = loaded.bits();
+  // Halves along the six columns, so both have equal sizes.
+  const Manifest manifest = write_halves(folder, saved.snapshot(1), 1);
+  const auto refuses = [&](const Manifest& damaged, const std::vector<std::string>& words) {
+    expect_error(ExitCode::kBadInput, words,
+                 [&] { load_state(folder.path(), damaged, loaded.state()); });
+  };
+  const size_t second = manifest.tensors.size() / 2;
+  ASSERT_EQ(manifest.tensors[second].name, "param/embedding.weight");
+  Manifest doubled = manifest;
+  doubled.tensors[second].pieces = manifest.tensors[0].pieces;
+  refuses(doubled, {"param/embedding.weight", "every element of [257, 6] once",
+                    "[257, 3] at [0, 0] over [257, 3] at [0, 0]"});
+  Manifest shifted = manifest;
+  shifted.tensors[second].pieces[0].begin = {0, 2};
+  refuses(shifted, {"param/embedding.weight", "[257, 3] at [0, 2] over [257, 3] at [0, 0]"});
+  Manifest outside = manifest;
+  outside.tensors[second].pieces[0].begin = {0, 4};
+  refuses(outside, {"param/embedding.weight", "inside [257, 6]", "[257, 3] at [0, 4]"});
+  // Two pieces of one file that claim the same bytes of it.
+  Manifest same_bytes = manifest;
+  same_bytes.tensors[second].pieces = {{{0, 3}, {128, 3}, 0}, {{128, 3}, {129, 3}, 0}};
+  refuses(same_bytes, {"param/embedding.weight", "fill the 771 F32 elements"});
+  same_bytes.tensors[second].pieces[1].local_offset = 128 * 3;
+  Toy whole(3);
+  load_state(folder.path(), same_bytes, whole.state());
+  EXPECT_EQ(whole.bits(), saved.bits());
+  EXPECT_EQ(loaded.bits(), before) << "a refused load changed something";
 }
 
 // Halves along columns into one rank's rows 100 ... 256 and 3 ... 9, two boxes of its own.

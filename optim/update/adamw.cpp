@@ -56,24 +56,32 @@ void AdamW::begin(const GlobalBatch& batch) {
 
 void AdamW::step() {
   const Device device = runtime_.device();
-  zero(norm_);
+  std::vector<Tensor> gradients;
   for (const OptimizerSlot& slot : slots_) {
     const Leaf& leaf = *slot.parameter->leaf();
-    if (leaf.has_grad) sum_squares(device, leaf.grad, WriteMode::kAccumulate, norm_);
+    if (leaf.has_grad) gradients.push_back(leaf.grad);
   }
+  sum_squares_many(device, gradients, norm_);
   advance_step(device, norm_, options_, state_);
-  for (OptimizerSlot& slot : slots_) {
-    Leaf& leaf = *slot.parameter->leaf();
-    // No gradient is a gradient of zero: moments and decay go on.
-    if (!leaf.grad.defined())
-      leaf.grad = Tensor(runtime_, leaf.value.shape(), leaf.grad_dtype, MemoryTag::kGradients);
-    if (!leaf.has_grad) zero(leaf.grad);
-    const Shape flat{leaf.value.numel()};
-    Tensor param = leaf.value.reshape(flat), m = slot.m.reshape(flat), v = slot.v.reshape(flat);
-    Tensor master = slot.master.defined() ? slot.master.reshape(flat) : Tensor();
-    adamw_update(device, leaf.grad.reshape(flat), state_, slot.options, param, master, m, v);
-    leaf.has_grad = false;
-  }
+  std::vector<AdamWItem> items;
+  for (const OptimizerSlot& slot : slots_) items.push_back(item_of(slot));
+  adamw_update_many(device, items, state_);
+  for (const OptimizerSlot& slot : slots_) slot.parameter->leaf()->has_grad = false;
+}
+
+// No gradient is a gradient of zero: moments and decay go on.
+AdamWItem AdamW::item_of(const OptimizerSlot& slot) {
+  Leaf& leaf = *slot.parameter->leaf();
+  if (!leaf.grad.defined())
+    leaf.grad = Tensor(runtime_, leaf.value.shape(), leaf.grad_dtype, MemoryTag::kGradients);
+  if (!leaf.has_grad) zero(leaf.grad);
+  const Shape flat{leaf.value.numel()};
+  return {.grad = leaf.grad.reshape(flat),
+          .param = leaf.value.reshape(flat),
+          .master = slot.master.defined() ? slot.master.reshape(flat) : Tensor(),
+          .m = slot.m.reshape(flat),
+          .v = slot.v.reshape(flat),
+          .options = slot.options};
 }
 
 StepState AdamW::state() const { return read_step_state(state_); }

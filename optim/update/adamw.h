@@ -49,6 +49,8 @@ class AdamW {
   [[nodiscard]] std::string first_nonfinite_gradient() const;
 
  private:
+  [[nodiscard]] AdamWItem item_of(const OptimizerSlot& slot);
+
   Runtime& runtime_;
   StepOptions options_;
   std::vector<OptimizerSlot> slots_;

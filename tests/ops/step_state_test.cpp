@@ -3,7 +3,6 @@
 #include <gtest/gtest.h>
 
 #include <cmath>
-#include <cstring>
 #include <limits>
 
 #include "tests/support/op_case.h"
@@ -31,23 +30,43 @@ REGISTER_OP_CASE({.name = "sum_squares",
                   .slots = {&sum_squares},
                   .differentiable = 0});
 
+// Tensors of several chunks of a block, of a few elements, of none, and strided, in one launch.
+REGISTER_OP_CASE({.name = "sum_squares_many",
+                  .inputs = {{.name = "large", .shape = {70003}},
+                             {.name = "matrix", .shape = {11, 97}},
+                             {.name = "small", .shape = {5}}},
+                  .run = [](const std::vector<Tensor>& in) -> std::vector<Tensor> {
+                    Tensor sum = from_values(in[0].runtime(), {NAN}, {}, DType::kF64);
+                    std::vector<Tensor> all = in;
+                    all.emplace_back(in[0].runtime(), Shape{0}, in[0].dtype());
+                    sum_squares_many(sum.device(), all, sum);
+                    Tensor none = from_values(in[0].runtime(), {NAN}, {}, DType::kF64);
+                    sum_squares_many(none.device(), {}, none);
+                    return {sum, none};
+                  },
+                  .composed = [](const std::vector<Values>& in) -> std::vector<Values> {
+                    double total = 0;
+                    for (const Values& values : in) {
+                      for (const double x : values) total += x * x;
+                    }
+                    return {{total}, {0.0}};
+                  },
+                  .tolerance = {.f32 = 1e-12, .bf16 = 1e-12, .f16 = 1e-12},
+                  .slots = {&sum_squares_many},
+                  .differentiable = 0});
+
 StepOptions cosine_options() {
   return {.schedule = {.lr = 1e-3, .min_lr = 1e-4, .total = 100, .warmup = 10}, .clip_norm = 1.0};
 }
 
 class Clock {
  public:
-  explicit Clock(const StepOptions& options, StepState start = {}) : options_(options) {
-    Values bytes(sizeof(StepState));
-    for (size_t i = 0; i < bytes.size(); ++i) bytes[i] = reinterpret_cast<uint8_t*>(&start)[i];
-    tensor_ = from_values(runtime_, bytes, {static_cast<int64_t>(sizeof(StepState))}, DType::kU8);
-  }
+  explicit Clock(const StepOptions& options, const StepState& start = {})
+      : options_(options), tensor_(step_state_tensor(runtime_, start)) {}
   StepState advance(double squares) {
     const Tensor sum = from_values(runtime_, {squares}, {}, DType::kF64);
     advance_step(Device::kCpu, sum, options_, tensor_);
-    StepState state;
-    std::memcpy(&state, tensor_.raw(), sizeof state);
-    return state;
+    return read_step_state(tensor_);
   }
 
  private:
@@ -64,13 +83,9 @@ REGISTER_OP_CASE({.name = "advance_step",
                               .dtype = DType::kF64}},
                   .run = [](const std::vector<Tensor>& in) -> std::vector<Tensor> {
                     Runtime& runtime = in[0].runtime();
-                    Tensor state =
-                        zeros(runtime, {static_cast<int64_t>(sizeof(StepState))}, DType::kU8);
-                    const StepState start{.updates = 1};
-                    std::memcpy(state.raw(), &start, sizeof start);
-                    advance_step(Device::kCpu, in[0], cosine_options(), state);
-                    StepState now;
-                    std::memcpy(&now, state.raw(), sizeof now);
+                    Tensor state = step_state_tensor(runtime, {.updates = 1});
+                    advance_step(in[0].device(), in[0], cosine_options(), state);
+                    const StepState now = read_step_state(state);
                     return {from_values(runtime,
                                         {static_cast<double>(now.updates), now.lr, now.grad_norm,
                                          now.grad_factor, now.bias1, now.bias2},
@@ -79,8 +94,9 @@ REGISTER_OP_CASE({.name = "advance_step",
                   .composed = [](const std::vector<Values>&) -> std::vector<Values> {
                     return {{2.0, 2e-4, 3.0, 1 / (3.0 + 1e-6), 1 - 0.9 * 0.9, 1 - 0.95 * 0.95}};
                   },
+                  .tolerance = {.f32 = 1e-12},
                   .slots = {&advance_step},
-                  .dtypes = {DType::kF64},
+                  .dtypes = {DType::kF32},
                   .differentiable = 0,
                   .strided = false,
                   .empty = false});

@@ -123,13 +123,20 @@ void update_all(const Tensor& grad, const AdamWOptions& options, const StepState
   });
 }
 
-// f32 and bf16, the storage types of parameters and moments.
+// f32 and bf16 are the storage types of parameters and moments.
 template <class F>
 void visit_storage(const char* what, DType dtype, const F& f) {
   if (dtype == DType::kF32) return f.template operator()<float>();
   CHECK_OP("adamw_update", dtype == DType::kBF16, "{} is {}, expected f32 or bf16", what,
            name_of(dtype));
   f.template operator()<bf16>();
+}
+
+// A parameter with a master may be f16 too: it is a plain rounding.
+template <class F>
+void visit_mastered(DType dtype, const F& f) {
+  if (dtype == DType::kF16) return f.template operator()<f16>();
+  visit_storage("param", dtype, f);
 }
 
 void check_range(const Tensor& grad, const Tensor& param, const Tensor& master, const Tensor& m,
@@ -151,20 +158,30 @@ void update(const Tensor& grad, const Tensor& state_tensor, const AdamWOptions& 
   StepState state;
   std::memcpy(&state, state_tensor.raw(), sizeof state);
   if (state.skip) return;
-  visit_storage("param", param.dtype(), [&]<class P>() {
-    visit_storage("m", m.dtype(), [&]<class M>() {
-      if (master.defined()) {
+  visit_storage("m", m.dtype(), [&]<class M>() {
+    if (master.defined()) {
+      visit_mastered(param.dtype(), [&]<class P>() {
         update_all<Isa, P, M, true>(grad, options, state, param, master, m, v);
-      } else {
+      });
+    } else {
+      visit_storage("param", param.dtype(), [&]<class P>() {
         update_all<Isa, P, M, false>(grad, options, state, param, master, m, v);
-      }
-    });
+      });
+    }
   });
+}
+
+// By the candidate that adamw_update takes, item after item.
+void update_each(std::span<const AdamWItem> items, const Tensor& state) {
+  for (AdamWItem item : items)
+    adamw_update(Device::kCpu, item.grad, state, item.options, item.param, item.master, item.m,
+                 item.v);
 }
 
 REGISTER_KERNEL(adamw_update, kCpu, plain, update<Plain>);
 REGISTER_KERNEL(adamw_update, kCpu, avx2, update<Avx2>, .priority = 10, .supports = on_avx2);
 REGISTER_KERNEL(adamw_update, kCpu, avx512, update<Avx512>, .priority = 20, .supports = on_avx512);
+REGISTER_KERNEL(adamw_update_many, kCpu, plain, update_each);
 
 }  // namespace
 }  // namespace ink

@@ -1,0 +1,136 @@
+// The optimizer's clock and the norm it reads.
+//
+// Squares are added in f64, chunk by chunk and then over the chunks in a tree that depends on the
+// shapes alone, so every card gives the same bits. Not-a-number and infinity propagate. Moves the
+// bytes of the tensors once; 2 flops of f64 an element, which is what bounds it on cards with few
+// f64 units (sm_75, sm_86, sm_89).
+#include "engine/kernels/cuda/matrix.h"
+#include "engine/kernels/cuda/ranges.cuh"
+#include "engine/kernels/cuda/visit.h"
+#include "engine/ops/step_advance.h"
+
+namespace ink {
+namespace {
+
+constexpr int kThreads = 256, kTotalThreads = 1024;
+constexpr int kLoads = 4;  // accesses of a thread in flight
+constexpr int64_t kPerBlock = 32768;
+
+template <class T>
+struct SquareRange {
+  int64_t first_block, length;
+  const T* data;
+  int64_t cols, stride;  // of a row; a contiguous range is one row
+  bool packed;           // contiguous, from a multiple of 16 bytes
+};
+
+__device__ __forceinline__ double square(double x) { return x * x; }
+
+template <class T>
+__device__ __forceinline__ double packed_squares(const T* x, int count) {
+  constexpr int N = kPackOf16Bytes<T>;
+  double sums[kLoads] = {};
+  for (int first = static_cast<int>(threadIdx.x) * N; first < count;
+       first += kLoads * kThreads * N) {
+    Pack<T, N> packs[kLoads] = {};
+#pragma unroll
+    for (int j = 0; j < kLoads; ++j) {
+      const int at = first + j * kThreads * N;
+      if (at + N <= count) packs[j] = load_pack<N>(x + at);
+    }
+#pragma unroll
+    for (int j = 0; j < kLoads; ++j) {
+#pragma unroll
+      for (int i = 0; i < N; ++i) sums[j] += square(double{to_float(packs[j].v[i])});
+    }
+  }
+  const int tail = count / N * N + static_cast<int>(threadIdx.x);
+  if (tail < count) sums[0] += square(double{to_float(x[tail])});
+  return (sums[0] + sums[1]) + (sums[2] + sums[3]);
+}
+
+template <class T>
+__global__ void __launch_bounds__(kThreads)
+    square_chunks(const SquareRange<T>* ranges, int count, double* partials) {
+  const SquareRange<T> range = range_of_block(ranges, count);
+  const int64_t begin = (int64_t{blockIdx.x} - range.first_block) * kPerBlock;
+  const int64_t left = range.length - begin;
+  const int length = static_cast<int>(left < kPerBlock ? left : kPerBlock);
+  double sum = 0;
+  if (range.packed) {
+    sum = packed_squares(range.data + begin, length);
+  } else {
+    for (int i = static_cast<int>(threadIdx.x); i < length; i += kThreads) {
+      const int64_t row = (begin + i) / range.cols, column = (begin + i) % range.cols;
+      sum += square(double{to_float(range.data[row * range.stride + column])});
+    }
+  }
+  sum = block_sum(sum, shared_memory<BlockScratch<double>>());
+  if (threadIdx.x == 0) partials[blockIdx.x] = sum;
+}
+
+__global__ void __launch_bounds__(kTotalThreads)
+    add_partials(const double* partials, int64_t count, bool accumulate, double* result) {
+  double sum = 0;
+  for (int64_t i = threadIdx.x; i < count; i += kTotalThreads) sum += partials[i];
+  sum = block_sum(sum, shared_memory<BlockScratch<double>>());
+  if (threadIdx.x == 0) *result = accumulate ? *result + sum : sum;
+}
+
+template <class T>
+SquareRange<T> square_range(const Tensor& x) {
+  const bool flat = x.contiguous();
+  const bool aligned = reinterpret_cast<uintptr_t>(x.raw()) % 16 == 0;
+  return {.first_block = 0,
+          .length = x.numel(),
+          .data = x.data<T>(),
+          .cols = flat ? x.numel() : x.cols(),
+          .stride = x.row_stride(),
+          .packed = flat && aligned};
+}
+
+void squares(std::span<const Tensor> tensors, WriteMode mode, Tensor& sum) {
+  CudaBackend& backend = cuda_backend(sum);
+  const DType dtype = tensors.empty() ? DType::kF32 : tensors[0].dtype();
+  visit_device_float(dtype, [&]<class T>() {
+    RangeList<SquareRange<T>> ranges(kPerBlock);
+    for (const Tensor& x : tensors) ranges.add(square_range<T>(x));
+    const Tensor list = ranges.upload(sum.runtime());
+    const Tensor partials(sum.runtime(), {ranges.blocks()}, DType::kF64, MemoryTag::kWorkspace);
+    constexpr auto kScratch = static_cast<int64_t>(sizeof(BlockScratch<double>));
+    launch(backend, "sum_squares",
+           {.grid = dim3(blocks_for(ranges.blocks(), 1), 1, 1),
+            .block = dim3(kThreads, 1, 1),
+            .shared_bytes = kScratch},
+           square_chunks<T>, static_cast<const SquareRange<T>*>(list.raw()), ranges.count(),
+           partials.data<double>());
+    launch(backend, "sum_squares",
+           {.grid = dim3(1, 1, 1), .block = dim3(kTotalThreads, 1, 1), .shared_bytes = kScratch},
+           add_partials, partials.data<double>(), ranges.blocks(), mode == WriteMode::kAccumulate,
+           sum.data<double>());
+  });
+}
+
+void squares_of_one(const Tensor& x, WriteMode mode, Tensor& sum) { squares({&x, 1}, mode, sum); }
+
+void squares_of_all(std::span<const Tensor> tensors, Tensor& sum) {
+  squares(tensors, WriteMode::kOverwrite, sum);
+}
+
+__global__ void advance_clock(const double* sum_squares, StepOptions options, StepState* state) {
+  advance(*sum_squares, options, *state);
+}
+
+void advance_tensor(const Tensor& sum_squares, const StepOptions& options, Tensor& state) {
+  CHECK_OP("advance_step", state.bytes() == static_cast<int64_t>(sizeof(StepState)),
+           "state has {} bytes, StepState has {}", state.bytes(), sizeof(StepState));
+  launch(cuda_backend(state), "advance_step", {.grid = dim3(1, 1, 1), .block = dim3(1, 1, 1)},
+         advance_clock, sum_squares.data<double>(), options, static_cast<StepState*>(state.raw()));
+}
+
+REGISTER_KERNEL(sum_squares, kCuda, chunks, squares_of_one);
+REGISTER_KERNEL(sum_squares_many, kCuda, chunks, squares_of_all);
+REGISTER_KERNEL(advance_step, kCuda, one_thread, advance_tensor);
+
+}  // namespace
+}  // namespace ink

@@ -4,26 +4,29 @@
 #include "engine/kernels/cuda/rows.cuh"
 #include "engine/kernels/cuda/visit.h"
 #include "engine/ops/elementwise.h"
+#include "engine/ops/step_state.h"
 
 namespace ink {
 namespace {
 
-// How every element is drawn.
+// How every element is drawn. The step is that of `state` where there is one.
 struct Draw {
   PhiloxKey key;
   uint64_t step;
+  const StepState* state;
   uint32_t threshold;  // of the upper 23 bits
   float scale;
 };
 
-// factors = scale or 0 for N columns from c on, c a multiple of 4.
+// factors = scale or 0 for N columns from c on, c a multiple of 4; base = step * 2^32.
 template <int N>
-__device__ __forceinline__ Floats<N> factors_of(const Draw& draw, uint64_t token, int64_t c) {
+__device__ __forceinline__ Floats<N> factors_of(const Draw& draw, uint64_t base, uint64_t token,
+                                                int64_t c) {
   Floats<N> factors;
 #pragma unroll
   for (int first = 0; first < N; first += 4) {
     const PhiloxBlock words =
-        philox(draw.key, token, draw.step + static_cast<uint64_t>((c + first) / 4));
+        philox(draw.key, token, base + static_cast<uint64_t>((c + first) / 4));
 #pragma unroll
     for (int i = 0; i < 4; ++i)
       factors.v[first + i] = (words.v[i] >> 9) >= draw.threshold ? draw.scale : 0.0f;
@@ -36,10 +39,12 @@ __global__ void drop(int64_t rows, int64_t cols, Draw draw, const int64_t* token
                      Matrix<T> y) {
   constexpr int N = kPackOf16Bytes<T>;
   const int64_t step = int64_t{gridDim.x} * blockDim.x * N;
+  const uint64_t now =
+      draw.state == nullptr ? draw.step : static_cast<uint64_t>(draw.state->batch.step);
   for (int64_t t = blockIdx.y; t < rows; t += gridDim.y) {
     const auto id = static_cast<uint64_t>(token[t]);
     for (int64_t c = (int64_t{blockIdx.x} * blockDim.x + threadIdx.x) * N; c < cols; c += step) {
-      Floats<N> factors = factors_of<N>(draw, id, c);
+      Floats<N> factors = factors_of<N>(draw, now << 32, id, c);
       if constexpr (kPacked) {
         const Floats<N> in = load_floats<N>(x.row(t) + c);
 #pragma unroll
@@ -62,7 +67,9 @@ uint32_t keep_from(float p) {
 }
 
 void apply(const Tensor& x, const Tensor& token_id, float p, const DropoutKey& key, Tensor& y) {
-  const Draw draw{key.key, static_cast<uint64_t>(key.step) << 32, keep_from(p), 1.0f / (1.0f - p)};
+  const void* state = key.step_state.defined() ? key.step_state.raw() : nullptr;
+  const Draw draw{key.key, static_cast<uint64_t>(key.step), static_cast<const StepState*>(state),
+                  keep_from(p), 1.0f / (1.0f - p)};
   visit_device_float(x.dtype(), [&]<class T>() {
     constexpr int kPack = kPackOf16Bytes<T>;
     launch(cuda_backend(y), "dropout_apply", elementwise_launch({x.rows(), x.cols()}, kPack),

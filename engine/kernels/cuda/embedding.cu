@@ -11,7 +11,7 @@ namespace ink {
 namespace {
 
 template <class T, int N>
-__global__ void __launch_bounds__(kMaxRowThreads)
+__global__ void __launch_bounds__(kMaxRowThreads, 1)
     copy_rows(int C, const int32_t* ids, Matrix<const T> w, Matrix<T> y) {
   const T* from = w.row(ids[blockIdx.x]);
   T* to = y.row(blockIdx.x);
@@ -59,7 +59,7 @@ __device__ __forceinline__ void add_rows(int count, int position, Matrix<const T
 // Warp s of the grid stands at place s of the sorted tokens; where an id begins it adds all its
 // rows, 32 * N columns of them. Other warps leave.
 template <class T, class G, int N>
-__global__ void __launch_bounds__(kWarps* kWarpSize)
+__global__ void __launch_bounds__(kWarps* kWarpSize, 1)
     add_by_id(int64_t tokens, int64_t cols, const int32_t* ids, const int32_t* positions,
               Matrix<const T> dy, bool adds, Matrix<G> dw) {
   const int lane = static_cast<int>(threadIdx.x) % kWarpSize;

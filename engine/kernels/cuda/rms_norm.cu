@@ -44,7 +44,7 @@ __device__ __forceinline__ void store_scaled(const Pack<T, N>& h, const W* w, fl
 }
 
 template <class T, class W, int N>
-__global__ void __launch_bounds__(kMaxRowThreads)
+__global__ void __launch_bounds__(kMaxRowThreads, 1)
     forward_rows(int C, float eps, Matrix<const T> x, const W* w, Matrix<T> n, float* rstd) {
   const T* row = x.row(blockIdx.x);
   T* out = n.row(blockIdx.x);
@@ -70,7 +70,7 @@ __device__ __forceinline__ Pack<T, N> rounded_sum(const Pack<T, N>& a, const Pac
 }
 
 template <class T, class W, int N>
-__global__ void __launch_bounds__(kMaxRowThreads)
+__global__ void __launch_bounds__(kMaxRowThreads, 1)
     add_forward_rows(int C, float eps, Matrix<const T> x, Matrix<const T> delta, const W* w,
                      Matrix<T> h, Matrix<T> n, float* rstd) {
   const T* row = x.row(blockIdx.x);
@@ -101,7 +101,7 @@ __global__ void __launch_bounds__(kMaxRowThreads)
 }
 
 template <class T, class W, int N>
-__global__ void __launch_bounds__(kMaxRowThreads)
+__global__ void __launch_bounds__(kMaxRowThreads, 1)
     apply_rows(int C, Matrix<const T> h, const W* w, const float* rstd, Matrix<T> n) {
   const T* row = h.row(blockIdx.x);
   T* out = n.row(blockIdx.x);
@@ -158,7 +158,7 @@ __device__ __forceinline__ void store_input_gradient(const BackwardAccess<T, N>&
 // dx = dh + rstd * (g - x_hat * mean(g * x_hat)) with g = dn * w, x_hat = h * rstd. dx may be dn or
 // dh: a thread writes what it alone has read.
 template <class T, class W, int N>
-__global__ void __launch_bounds__(kMaxRowThreads)
+__global__ void __launch_bounds__(kMaxRowThreads, 1)
     backward_input_rows(int C, Matrix<const T> dn, Matrix<const T> dh, Matrix<const T> h,
                         const W* w, const float* rstd, Matrix<T> dx) {
   const T* slope = dn.row(blockIdx.x);

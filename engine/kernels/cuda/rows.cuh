@@ -52,7 +52,7 @@ __device__ __forceinline__ void store_floats(T* to, const Floats<N>& values) {
 // A thread keeps its first accesses of the row in registers, all loaded before the first is used.
 // What a very wide row has beyond that is read again.
 inline constexpr int kKeptAccesses = 4;
-inline constexpr int kMaxRowThreads = 256;
+inline constexpr int kMaxRowThreads = 512;
 
 // f(j, c): access number j < kKeptAccesses begins at column c. N divides C.
 template <int N, class F>

@@ -1,5 +1,6 @@
 # The CUDA language, where it was asked for and nvcc is found; without nvcc the CPU product is built and one line says so.
 if(NOT INKSTONE_CUDA)
+  set(INKSTONE_NCCL OFF)
   return()
 endif()
 
@@ -7,6 +8,7 @@ find_program(INKSTONE_NVCC nvcc HINTS ENV CUDA_HOME ENV CUDA_PATH PATHS /usr/loc
 if(NOT INKSTONE_NVCC)
   message(STATUS "nvcc not found: building the CPU product, without the CUDA backend")
   set(INKSTONE_CUDA OFF)
+  set(INKSTONE_NCCL OFF)
   return()
 endif()
 
@@ -25,3 +27,17 @@ find_package(CUDAToolkit REQUIRED)
 # behind everything that CMake appends. Relaxed constexpr: kernels share constexpr functions with the host.
 # fmt 9 turns constexpr off under nvcc although it checks format strings at compile time: it is told to keep it.
 string(APPEND CMAKE_CUDA_FLAGS " -std=c++20 -DFMT_USE_CONSTEXPR=1 --expt-relaxed-constexpr -Xcompiler=-Wall,-Wextra,-Werror,-Wno-missing-field-initializers --threads 0 -Werror all-warnings")
+
+# NCCL comes with the toolkit or from the system; without it a job on cards has one rank.
+if(INKSTONE_NCCL)
+  find_path(NCCL_INCLUDE_DIR nccl.h HINTS ${CUDAToolkit_INCLUDE_DIRS} ENV NCCL_HOME PATH_SUFFIXES include)
+  find_library(NCCL_LIBRARY nccl HINTS ${CUDAToolkit_LIBRARY_DIR} ENV NCCL_HOME PATH_SUFFIXES lib lib64)
+  if(NCCL_INCLUDE_DIR AND NCCL_LIBRARY)
+    add_library(inkstone_nccl_library INTERFACE)
+    target_include_directories(inkstone_nccl_library SYSTEM INTERFACE ${NCCL_INCLUDE_DIR})
+    target_link_libraries(inkstone_nccl_library INTERFACE ${NCCL_LIBRARY})
+  else()
+    message(STATUS "NCCL not found: a job on cards has one rank")
+    set(INKSTONE_NCCL OFF)
+  endif()
+endif()

@@ -15,6 +15,7 @@
 #include <string>
 #include <typeindex>
 #include <unordered_map>
+#include <vector>
 
 #include "engine/tensor/backend.h"
 #include "engine/tensor/tensor.h"
@@ -29,6 +30,16 @@ class CudaAllocator final : public Allocator {
  protected:
   void* system_allocate(int64_t bytes) override;
   void system_free(void* pointer, int64_t bytes) noexcept override;
+};
+
+// Looks on while the host waits for the card: what the card does may hang on a peer that never
+// comes (communication).
+class HostWaitGuard {
+ public:
+  virtual ~HostWaitGuard() = default;
+  // Called again and again while a wait lasts, and once when it has ended. What it throws ends the
+  // wait.
+  virtual void look() = 0;
 };
 
 class CudaBackend final : public DeviceBackend {
@@ -46,6 +57,13 @@ class CudaBackend final : public DeviceBackend {
   void copy(void* to, const void* from, int64_t bytes) override;
   void zero(void* pointer, int64_t bytes) override;
   void synchronize() override;
+  [[nodiscard]] std::unique_ptr<HostRead> read_later(const void* from, int64_t bytes) override;
+  [[nodiscard]] std::unique_ptr<DeviceGraph> record(const std::function<void()>& work) override;
+  // The host waits for an event, under the eyes of the guards as in synchronize().
+  void wait_for(cudaEvent_t event);
+  // A guard looks on from here until it is removed.
+  void add_guard(HostWaitGuard& guard) { guards_.push_back(&guard); }
+  void remove_guard(HostWaitGuard& guard) { std::erase(guards_, &guard); }
 
   [[nodiscard]] cudaStream_t stream() const { return stream_; }
   [[nodiscard]] int ordinal() const { return ordinal_; }
@@ -66,14 +84,18 @@ class CudaBackend final : public DeviceBackend {
 
  private:
   [[nodiscard]] std::string recent_ops() const;
+  template <class Query>
+  [[nodiscard]] cudaError_t poll(Query query) const;
 
   int ordinal_;
   bool wait_after_launch_;
+  bool recording_ = false;
   cudaDeviceProp properties_{};
   cudaStream_t stream_ = nullptr;
   CudaAllocator allocator_;
   std::array<const char*, 8> recent_{};
   size_t launches_ = 0;
+  std::vector<HostWaitGuard*> guards_;
   std::unordered_map<std::type_index, std::shared_ptr<void>> resources_;
 };
 

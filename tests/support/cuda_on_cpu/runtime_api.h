@@ -90,6 +90,8 @@ cudaError_t cudaStreamDestroy(cudaStream_t stream);
 cudaError_t cudaStreamSynchronize(cudaStream_t stream);
 cudaError_t cudaStreamQuery(cudaStream_t stream);
 cudaError_t cudaStreamWaitEvent(cudaStream_t stream, cudaEvent_t event, unsigned flags = 0);
+cudaError_t cudaStreamCreateWithPriority(cudaStream_t* stream, unsigned flags, int priority);
+cudaError_t cudaDeviceGetStreamPriorityRange(int* least, int* greatest);
 cudaError_t cudaEventCreateWithFlags(cudaEvent_t* event, unsigned flags);
 cudaError_t cudaEventDestroy(cudaEvent_t event);
 cudaError_t cudaEventRecord(cudaEvent_t event, cudaStream_t stream);
@@ -122,6 +124,8 @@ cudaError_t enqueue_launch(const cudaLaunchConfig_t& config, const void* kernel,
 cudaError_t set_max_shared(const void* kernel, int bytes);
 
 }  // namespace ink::cuda_on_cpu
+// Work that other ranks have a part in: done when `ready` has returned true. Not during a capture.
+cudaError_t enqueue_when(cudaStream_t stream, std::function<bool()> ready);
 
 template <class... P, class... A>
 cudaError_t cudaLaunchKernelEx(const cudaLaunchConfig_t* config, void (*kernel)(P...),

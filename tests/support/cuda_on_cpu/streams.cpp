@@ -6,6 +6,7 @@
 #include <memory>
 #include <mutex>
 #include <set>
+#include <thread>
 #include <vector>
 
 using Work = std::function<void()>;
@@ -17,15 +18,22 @@ struct CUgraphExec_st {
   std::vector<Work> work;
 };
 struct CUevent_st {
-  CUstream_st* stream = nullptr;
-  int64_t ticket = 0;  // done when the stream has finished so many pieces of work
+  std::shared_ptr<CUstream_st> stream;  // outlives its handle: an event of it may still be asked
+  int64_t ticket = 0;                   // done when the stream has finished so many pieces of work
   CUgraph_st* graph = nullptr;
   std::chrono::steady_clock::time_point reached;
 };
-struct CUstream_st {
+// What a stream does next: `run`, once `ready` is true (none: at once).
+struct Item {
+  Work run;
+  std::function<bool()> ready;
+};
+struct CUstream_st : std::enable_shared_from_this<CUstream_st> {
+  int device = 0;
   std::recursive_mutex mutex;
-  std::deque<Work> queue;
+  std::deque<Item> queue;
   int64_t enqueued = 0, finished = 0;
+  int asked = 0;                // queries since something was enqueued
   CUgraph_st* graph = nullptr;  // while capturing
   bool origin = false;          // of the capture
 };
@@ -35,25 +43,56 @@ namespace {
 
 Streams policy = Streams::kAtOnce;
 std::mutex registry_mutex;
-std::set<CUstream_st*> registry;
+std::set<std::shared_ptr<CUstream_st>> registry;
 thread_local int captures = 0;
+
+// Does the caller wait for work that has to wait itself?
+enum class Patience : unsigned char { kNone, kAll };
 
 // Runs a stream's work up to the ticket. A failing kernel shows as it does on a card: later, as a
 // launch failure of the device; what went wrong is printed where it happened.
-cudaError_t drain(CUstream_st* stream, int64_t ticket) {
-  const std::lock_guard lock(stream->mutex);
+cudaError_t drain(CUstream_st* stream, int64_t ticket, Patience patience) {
+  std::unique_lock lock(stream->mutex);
   while (stream->finished < ticket && !stream->queue.empty()) {
-    const Work work = std::move(stream->queue.front());
+    const auto& ready = stream->queue.front().ready;
+    if (ready && !ready()) {
+      if (patience == Patience::kNone) return cudaErrorNotReady;
+      lock.unlock();
+      std::this_thread::sleep_for(std::chrono::microseconds(50));
+      lock.lock();
+      continue;
+    }
+    const Item item = std::move(stream->queue.front());
     stream->queue.pop_front();
     ++stream->finished;
     try {
-      work();
+      if (item.run) item.run();
     } catch (const std::exception& error) {
       std::fprintf(stderr, "cuda_on_cpu: %s\n", error.what());
       return remember(cudaErrorLaunchFailure);
     }
   }
   return cudaSuccess;
+}
+
+cudaError_t put(CUstream_st* stream, Item item) {
+  stream->queue.push_back(std::move(item));
+  ++stream->enqueued;
+  stream->asked = 0;
+  if (policy == Streams::kLate) return cudaSuccess;
+  const cudaError_t result = drain(stream, stream->enqueued, Patience::kNone);
+  return result == cudaErrorNotReady ? cudaSuccess : result;
+}
+
+// Who asks once may be told "not yet"; who asks again waits for it, so that even late work is done.
+cudaError_t ask(CUstream_st* stream, int64_t ticket) {
+  const std::lock_guard lock(stream->mutex);
+  ++stream->asked;
+  if (policy == Streams::kAtOnce || stream->asked > 1) {
+    const cudaError_t result = drain(stream, ticket, Patience::kNone);
+    if (result != cudaSuccess && result != cudaErrorNotReady) return result;
+  }
+  return stream->finished >= ticket ? cudaSuccess : remember(cudaErrorNotReady);
 }
 
 }  // namespace
@@ -69,52 +108,72 @@ cudaError_t enqueue(cudaStream_t stream, Work work) {
     stream->graph->work.push_back(std::move(work));
     return cudaSuccess;
   }
-  stream->queue.push_back(std::move(work));
-  ++stream->enqueued;
-  return policy == Streams::kAtOnce ? drain(stream, stream->enqueued) : cudaSuccess;
+  return put(stream, {std::move(work), {}});
+}
+
+cudaError_t enqueue_when(cudaStream_t stream, std::function<bool()> ready) {
+  if (stream == nullptr) return remember(cudaErrorInvalidResourceHandle);
+  const std::lock_guard lock(stream->mutex);
+  if (stream->graph != nullptr) return remember(cudaErrorStreamCaptureUnsupported);
+  return put(stream, {{}, std::move(ready)});
 }
 
 }  // namespace ink::cuda_on_cpu
 
+using ink::cuda_on_cpu::ask;
 using ink::cuda_on_cpu::drain;
 using ink::cuda_on_cpu::enqueue;
+using ink::cuda_on_cpu::enqueue_when;
+using ink::cuda_on_cpu::Patience;
 using ink::cuda_on_cpu::remember;
 
 cudaError_t cudaStreamCreateWithFlags(cudaStream_t* stream, unsigned) {
-  *stream = new CUstream_st;  // freed by cudaStreamDestroy
+  const auto made = std::make_shared<CUstream_st>();
+  (void)cudaGetDevice(&made->device);
+  *stream = made.get();
   const std::lock_guard lock(ink::cuda_on_cpu::registry_mutex);
-  ink::cuda_on_cpu::registry.insert(*stream);
+  ink::cuda_on_cpu::registry.insert(made);
+  return cudaSuccess;
+}
+
+cudaError_t cudaStreamCreateWithPriority(cudaStream_t* stream, unsigned flags, int) {
+  return cudaStreamCreateWithFlags(stream, flags);
+}
+
+cudaError_t cudaDeviceGetStreamPriorityRange(int* least, int* greatest) {
+  *least = 0;
+  *greatest = -5;
   return cudaSuccess;
 }
 
 cudaError_t cudaStreamDestroy(cudaStream_t stream) {
   const cudaError_t result = cudaStreamSynchronize(stream);
   const std::lock_guard lock(ink::cuda_on_cpu::registry_mutex);
-  if (ink::cuda_on_cpu::registry.erase(stream) == 0)
+  if (ink::cuda_on_cpu::registry.erase(stream->shared_from_this()) == 0)
     return remember(cudaErrorInvalidResourceHandle);
-  delete stream;
   return result;
 }
 
 cudaError_t cudaStreamSynchronize(cudaStream_t stream) {
   if (stream == nullptr) return remember(cudaErrorInvalidResourceHandle);
   if (stream->graph != nullptr) return remember(cudaErrorStreamCaptureUnsupported);
-  return drain(stream, stream->enqueued);
+  return drain(stream, stream->enqueued, Patience::kAll);
 }
 
-cudaError_t cudaStreamQuery(cudaStream_t stream) {
-  const std::lock_guard lock(stream->mutex);
-  return stream->queue.empty() ? cudaSuccess : cudaErrorNotReady;
-}
+cudaError_t cudaStreamQuery(cudaStream_t stream) { return ask(stream, stream->enqueued); }
 
 cudaError_t cudaDeviceSynchronize() {
-  std::vector<CUstream_st*> streams;
+  int device = 0;
+  (void)cudaGetDevice(&device);
+  std::vector<std::shared_ptr<CUstream_st>> streams;
   {
     const std::lock_guard lock(ink::cuda_on_cpu::registry_mutex);
-    streams.assign(ink::cuda_on_cpu::registry.begin(), ink::cuda_on_cpu::registry.end());
+    for (const auto& stream : ink::cuda_on_cpu::registry) {
+      if (stream->device == device) streams.push_back(stream);
+    }
   }
-  for (CUstream_st* stream : streams) {
-    if (const cudaError_t error = drain(stream, stream->enqueued)) return error;
+  for (const auto& stream : streams) {
+    if (const cudaError_t error = cudaStreamSynchronize(stream.get())) return error;
   }
   return cudaSuccess;
 }
@@ -125,8 +184,12 @@ cudaError_t cudaStreamWaitEvent(cudaStream_t stream, cudaEvent_t event, unsigned
     stream->graph = event->graph;
     return cudaSuccess;
   }
-  if (event->stream == nullptr || event->stream == stream) return cudaSuccess;
-  return enqueue(stream, [from = event->stream, ticket = event->ticket] { drain(from, ticket); });
+  if (event->stream == nullptr || event->stream.get() == stream) return cudaSuccess;
+  const auto reached = [from = event->stream, ticket = event->ticket] {
+    return drain(from.get(), ticket, Patience::kNone) != cudaErrorNotReady;
+  };
+  if (stream->graph != nullptr) return enqueue(stream, [reached] { (void)reached(); });
+  return enqueue_when(stream, reached);
 }
 
 cudaError_t cudaEventCreateWithFlags(cudaEvent_t* event, unsigned) {
@@ -142,7 +205,7 @@ cudaError_t cudaEventDestroy(cudaEvent_t event) {
 cudaError_t cudaEventRecord(cudaEvent_t event, cudaStream_t stream) {
   if (stream == nullptr) return remember(cudaErrorInvalidResourceHandle);
   const std::lock_guard lock(stream->mutex);
-  event->stream = stream;
+  event->stream = stream->shared_from_this();
   event->graph = stream->graph;
   event->ticket = stream->enqueued;
   event->reached = std::chrono::steady_clock::now();
@@ -151,13 +214,12 @@ cudaError_t cudaEventRecord(cudaEvent_t event, cudaStream_t stream) {
 
 cudaError_t cudaEventSynchronize(cudaEvent_t event) {
   if (event->graph != nullptr) return remember(cudaErrorStreamCaptureUnsupported);
-  return event->stream == nullptr ? cudaSuccess : drain(event->stream, event->ticket);
+  if (event->stream == nullptr) return cudaSuccess;
+  return drain(event->stream.get(), event->ticket, Patience::kAll);
 }
 
 cudaError_t cudaEventQuery(cudaEvent_t event) {
-  if (event->stream == nullptr) return cudaSuccess;
-  const std::lock_guard lock(event->stream->mutex);
-  return event->stream->finished >= event->ticket ? cudaSuccess : cudaErrorNotReady;
+  return event->stream == nullptr ? cudaSuccess : ask(event->stream.get(), event->ticket);
 }
 
 cudaError_t cudaEventElapsedTime(float* milliseconds, cudaEvent_t start, cudaEvent_t end) {
@@ -201,7 +263,7 @@ cudaError_t cudaStreamEndCapture(cudaStream_t stream, cudaGraph_t* graph) {
   if (!stream->origin) return remember(cudaErrorStreamCaptureUnsupported);
   *graph = stream->graph;
   const std::lock_guard lock(ink::cuda_on_cpu::registry_mutex);
-  for (CUstream_st* other : ink::cuda_on_cpu::registry) {
+  for (const auto& other : ink::cuda_on_cpu::registry) {
     if (other->graph == *graph) other->graph = nullptr;
   }
   stream->origin = false;

@@ -322,7 +322,6 @@ class NcclGroup final : public ProcessGroup, private HostWaitGuard {
     }
   }
 
-  // Ends the group where the library met an error.
   void check(ncclResult_t result, const FlightRecord& record) {
     if (!failed(result)) return;
     const std::string detail = ncclGetLastError(comm_);

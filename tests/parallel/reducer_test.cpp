@@ -3,11 +3,15 @@
 
 #include <gtest/gtest.h>
 
+#include <map>
+#include <stdexcept>
+
 #include "engine/autograd/backward.h"
 #include "engine/nn/builder.h"
 #include "engine/ops/elementwise.h"
 #include "parallel/comm/self_group.h"
 #include "tests/support/group_ranks.h"
+#include "tests/support/late_group.h"
 #include "tests/support/values.h"
 
 namespace ink {
@@ -136,6 +140,59 @@ TEST(Reducer, AccumulationIsReducedOnce) {
     const Values got = toy.grad("first.weight"), want = sum_over_ranks("first.weight", 2);
     for (size_t i = 0; i < got.size(); ++i) EXPECT_NEAR(got[i], 2 * want[i], 2e-5);
   });
+}
+
+// What a step holds after finish(), with one wait left out (0 = none).
+std::map<std::string, Values> late_gradients(ProcessGroup& group, int64_t forget) {
+  Runtime runtime;
+  LateGroup late(group, {.seed = static_cast<uint64_t>(group.rank()), .forget = forget});
+  Toy toy(runtime);
+  Reducer reducer(runtime, toy.table, late, {.bucket_bytes = 1});
+  reducer.arm();
+  toy.backward_of(group.rank());
+  reducer.finish();
+  EXPECT_EQ(late.calls(), 4);
+  std::map<std::string, Values> gradients;
+  for (const char* name : kNames) gradients[name] = toy.grad(name);
+  return gradients;
+}
+
+TEST(Reducer, ResultsMayArriveAtTheLastMoment) {
+  run_group(3, [](ProcessGroup& group) {
+    for (const auto& [name, got] : late_gradients(group, 0)) {
+      const Values want = sum_over_ranks(name.c_str(), 3);
+      for (size_t i = 0; i < got.size(); ++i) EXPECT_NEAR(got[i], want[i], 1e-5) << name;
+    }
+  });
+}
+
+// The comparison above sees every single wait that is left out.
+TEST(ReducerMutations, AMissingWaitIsNoticed) {
+  run_group(2, [](ProcessGroup& group) {
+    const auto whole = late_gradients(group, 0);
+    // The first bucket is that of the parameter whose gradient is zero on all ranks.
+    for (int64_t call = 2; call <= 4; ++call)
+      EXPECT_NE(late_gradients(group, call), whole) << "without the wait of call " << call;
+  });
+}
+
+// A step that ends with an exception lets go of its buckets while a call is under way.
+TEST(Reducer, MayBeDestroyedInTheMiddleOfAStep) {
+  EXPECT_THROW(
+      run_group(
+          2,
+          [](ProcessGroup& group) {
+            Runtime runtime;
+            LateGroup late(group, {.seed = 1});
+            Toy toy(runtime);
+            Reducer reducer(runtime, toy.table, late, {.bucket_bytes = 1});
+            const Tensor x = from_values(runtime, normal_values("n", 10), {2, 5}, DType::kF32);
+            reducer.arm();
+            backward(sum((*toy.unused)({x, Tensor()}).n_TC));
+            toy.backward_of(group.rank());
+            throw std::runtime_error("a rank runs out of memory");
+          }),
+      std::exception);
 }
 
 TEST(Reducer, GroupOfOneDoesNothing) {

@@ -7,7 +7,7 @@
 #include "models/generate/generator.h"
 #include "parallel/comm/self_group.h"
 #include "tests/support/compare.h"
-#include "tests/support/trainee.h"
+#include "tests/support/golden_run.h"
 
 namespace ink {
 namespace {
@@ -21,31 +21,6 @@ TraineeOptions all_threads() {
   return options;
 }
 
-struct Series {
-  std::vector<double> losses, norms, rates;
-};
-
-// The ten steps of the fixture, every global batch as one micro-batch.
-Series train(Trainee& trainee, const Fixture& fixture) {
-  Series run;
-  for (int64_t step = 0; step < Fixture::kSteps; ++step) {
-    const HostBatch batch = fixture.all(step);
-    const StepResult result = trainee.step().run({&batch, 1}, fixture.trained(step), step + 1);
-    run.losses.push_back(result.loss);
-    run.norms.push_back(result.state.grad_norm);
-    run.rates.push_back(result.state.lr);
-  }
-  return run;
-}
-
-void expect_series(const std::vector<double>& got, const nlohmann::json& want, double tolerance,
-                   const char* what) {
-  ASSERT_EQ(got.size(), want.size());
-  for (size_t t = 0; t < got.size(); ++t)
-    EXPECT_NEAR(got[t], want[t].get<double>(), tolerance * std::abs(want[t].get<double>()))
-        << what << " of step " << t;
-}
-
 class GoldenModel : public testing::TestWithParam<const char*> {
  protected:
   Golden golden_{GetParam()};
@@ -55,13 +30,8 @@ class GoldenModel : public testing::TestWithParam<const char*> {
 
 TEST_P(GoldenModel, LogitsOfPackedRows) {
   Trainee trainee(golden_, *alone_);
-  const Scoped no_grad(trainee.runtime().grad_enabled, false);
-  for (const int64_t row : {0, 3}) {
-    const Batch batch = to_device(trainee.runtime(), fixture_.pack(0, {row}), 1.0, 0);
-    const Values got = to_values(trainee.model().logits(batch, 0));
-    EXPECT_LE(rel_frobenius(got, golden_.tensor(fmt::format("logits.row{}", row))), kF32)
-        << "row " << row;
-  }
+  for (const int64_t row : {0, 3})
+    EXPECT_LE(logits_distance(trainee, golden_, fixture_, row), kF32) << "row " << row;
 }
 
 TEST_P(GoldenModel, LossOfEveryRow) {
@@ -123,7 +93,8 @@ TEST(Golden, ParametersAndMomentsAfterTenSteps) {
   expect_close(trainee.second_moments(), golden.tensors("after10.exp_avg_sq."), kF32, "v");
 }
 
-// Against torch's own error with everything in bf16, per tensor.
+// Against torch's own error, per tensor, once with everything in bf16 and once with f32 weights
+// under autocast.
 TEST(Golden, Bf16GradientsWithinTwiceTheErrorOfTorch) {
   const Golden golden("internlm2");
   const Fixture fixture;
@@ -133,15 +104,7 @@ TEST(Golden, Bf16GradientsWithinTwiceTheErrorOfTorch) {
   Trainee trainee(golden, *alone, options);
   const double loss = trainee.backward_of(fixture.all(0), static_cast<double>(fixture.trained(0)));
   EXPECT_NEAR(loss, golden.expected()["loss"][0].get<double>(), 2e-3 * loss);
-  const NamedValues got = trainee.gradients(), want = golden.tensors("grad.");
-  const nlohmann::json& torch = golden.expected()["bf16_error"]["bf16"]["grad"];
-  ASSERT_EQ(torch.size(), want.size());
-  for (const auto& [name, values] : want) {
-    const double error = rel_frobenius(got.at(name), values);
-    EXPECT_LE(error, 2 * torch.at(name).get<double>()) << name;
-    EXPECT_LE(error, 0.08) << name;
-    EXPECT_GT(error, 1e-5) << name << ": nothing was rounded";
-  }
+  expect_bf16_gradients(trainee.gradients(), golden);
 }
 
 // Dynamic NTK: theta grows with the length of the sequence once it passes 32 positions.

@@ -3,9 +3,11 @@
 
 #include <cmath>
 #include <limits>
+#include <optional>
 
 #include "parallel/comm/self_group.h"
 #include "tests/support/group_ranks.h"
+#include "tests/support/late_group.h"
 #include "tests/support/trainee.h"
 
 namespace ink {
@@ -46,6 +48,7 @@ struct Mutation {
   std::function<void(HostBatch&, int rank)> edit;
   std::function<int64_t(int64_t trained, int64_t local)> divisor;
   std::function<void(Trainee&, int rank)> spoil;
+  std::optional<LateOptions> late;  // collectives arrive late; perhaps one wait is left out
 };
 
 Trace run_rank(const Layout& layout, ProcessGroup& group, const Golden& golden,
@@ -92,8 +95,10 @@ std::vector<Trace> train(const Layout& layout, int64_t steps = Fixture::kSteps,
   const Fixture fixture;
   std::vector<Trace> traces(static_cast<size_t>(layout.data));
   run_group(layout.data, [&](ProcessGroup& group) {
+    std::optional<LateGroup> late;
+    if (mutation.late) late.emplace(group, *mutation.late);
     traces[static_cast<size_t>(group.rank())] =
-        run_rank(layout, group, golden, fixture, steps, mutation);
+        run_rank(layout, late ? *late : group, golden, fixture, steps, mutation);
   });
   return traces;
 }
@@ -164,6 +169,18 @@ TEST(LayoutBits, OverlapOnAndOff) {
     EXPECT_TRUE(train({.data = data, .accumulation = 2}, 4) ==
                 train({.data = data, .accumulation = 2, .overlap = false}, 4))
         << data << " ranks";
+  }
+}
+
+// Pauses around every call and results at the last moment are as good as none.
+TEST(LayoutBits, LateCollectives) {
+  const Layout layout{.data = 2, .accumulation = 2};
+  const std::vector<Trace> plain = train(layout, 4);
+  for (const uint64_t seed : {1, 2}) {
+    EXPECT_TRUE(train(layout, 4, {.late = LateOptions{.seed = seed}}) == plain) << seed;
+    Layout blocking = layout;
+    blocking.overlap = false;
+    EXPECT_TRUE(train(blocking, 4, {.late = LateOptions{.seed = seed}}) == plain) << seed;
   }
 }
 
@@ -255,6 +272,16 @@ TEST(LayoutMutations, DropoutKeyedByTheRankIsNoticed) {
   const Trace got = train({.data = 2, .dropout = 0.1}, 1, local_ids)[0];
   EXPECT_GT(relative(got.losses[0], serial.losses[0]), 1e-6);
   EXPECT_GT(worst_distance(got.gradients[0], serial.gradients[0]), 1e-3);
+}
+
+// A step of this model has one bucket and the sum of its loss.
+TEST(LayoutMutations, AMissingWaitIsNoticed) {
+  const Layout layout{.data = 2};
+  const std::vector<Trace> plain = train(layout, 1, {.late = LateOptions{.seed = 3}});
+  for (const int64_t call : {1, 2}) {
+    const Mutation forget{.late = LateOptions{.seed = 3, .forget = call}};
+    EXPECT_FALSE(train(layout, 1, forget) == plain) << "without the wait of call " << call;
+  }
 }
 
 TEST(LayoutMutations, GradientsThatAreNotReducedAreNoticed) {

@@ -66,6 +66,7 @@ Block::Block(dim3 grid, dim3 block, std::size_t shared_bytes, const std::functio
       kernel_(kernel),
       threads_(volume(block)),
       exchange_((volume(block) + kWarp - 1) / kWarp * kWarp * kExchangeBytes),
+      copies_(volume(block)),
       shared_(exact_allocation(shared_bytes), [](unsigned char* memory) { std::free(memory); }) {}
 
 void Block::body(void* block) {
@@ -84,6 +85,7 @@ void Block::start_threads() {
   auto& pool = fibers(threads_.size());
   for (std::size_t i = 0; i < threads_.size(); ++i) {
     threads_[i] = {this, position(i, block_), State::kReady, 0};
+    copies_[i].reset(current_order == Order::kDescending);
     pool[i]->start(&Block::body, this);
   }
   alive_ = threads_.size();

@@ -16,6 +16,7 @@
 #include <string>
 #include <vector>
 
+#include "tests/support/cuda_on_cpu/async_copies.h"
 #include "tests/support/cuda_on_cpu/dim3.h"
 #include "tests/support/cuda_on_cpu/fiber.h"
 
@@ -40,6 +41,9 @@ class Block {
   [[nodiscard]] int lane() const { return static_cast<int>(running_ % kWarp); }
   [[nodiscard]] void* shared() const { return shared_.get(); }
   [[nodiscard]] std::size_t shared_bytes() const { return shared_bytes_; }
+
+  // Of the thread that runs now.
+  [[nodiscard]] AsyncCopies& copies() { return copies_[running_]; }
 
   void sync_block();
   void sync_warp(uint32_t mask);
@@ -83,6 +87,7 @@ class Block {
   const std::function<void()>& kernel_;
   std::vector<Thread> threads_;
   std::vector<unsigned char> exchange_;
+  std::vector<AsyncCopies> copies_;
   std::unique_ptr<unsigned char[], void (*)(unsigned char*)> shared_;
   std::exception_ptr failure_;
   std::size_t running_ = 0, alive_ = 0, at_barrier_ = 0;

@@ -1,0 +1,31 @@
+// What the flash attention kernels take, and the visit of their template arguments.
+#pragma once
+
+#include "engine/kernels/cuda/attention_rows.h"
+#include "engine/tensor/cuda_backend.h"
+
+namespace ink {
+
+// 16-bit heads of 64 or 128 elements on 16 bytes; bf16 needs sm_80.
+[[nodiscard]] inline bool flash_takes(const HeadsView& q, const HeadsView& k, const HeadsView& v) {
+  const DType dtype = q.x_TC.dtype();
+  const int capability = cuda_backend(q.x_TC).capability();
+  return (dtype == DType::kF16 || (dtype == DType::kBF16 && capability >= 80)) &&
+         (q.head_dim == 64 || q.head_dim == 128) && heads_on_16_bytes(q) && heads_on_16_bytes(k) &&
+         heads_on_16_bytes(v) && evenly_spaced(q, q.heads / k.heads);
+}
+
+// Calls f.operator()<T, head_dim>().
+template <class F>
+void visit_flash(DType dtype, int64_t head_dim, F&& f) {
+  const auto with_type = [&]<class T>() {
+    if (head_dim == 64) return f.template operator()<T, 64>();
+    CHECK(head_dim == 128, "no flash attention for head_dim {}", head_dim);
+    f.template operator()<T, 128>();
+  };
+  if (dtype == DType::kBF16) return with_type.template operator()<bf16>();
+  CHECK(dtype == DType::kF16, "no flash attention for {}", name_of(dtype));
+  with_type.template operator()<f16>();
+}
+
+}  // namespace ink

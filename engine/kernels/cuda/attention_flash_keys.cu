@@ -1,0 +1,180 @@
+// dK and dV of flash attention: a block takes a tile of keys through all rows that see it, head by
+// head of the group, so the sum over a group has one order. Four products of 2 D flops per visible
+// pair; q and dout come from L2, two tiles in flight on sm_80. The keys are the rows of every
+// fragment: S^T = K Q^T and (dO V^T)^T = V dO^T come out as the left operands of dV = P^T dO and
+// dK = dS^T Q, and never leave the registers.
+#include "engine/kernels/cuda/attention_backward.h"
+#include "engine/kernels/cuda/attention_flash.h"
+#include "engine/kernels/cuda/attention_tiles.cuh"
+#include "engine/kernels/cuda/launch.h"
+
+namespace ink {
+namespace {
+
+template <class T, int kDim_, int kM_, int kRows_, int kStages_>
+struct KeyTiles {
+  using Type = T;
+  static constexpr int kDim = kDim_, kM = kM_, kRows = kRows_, kStages = kStages_;
+  static constexpr int kKeys = 16 * kM * kFlashWarps;
+  struct Stage {
+    Tile<T, kRows, kDim> q, dout;
+    float lse[kRows], delta[kRows];
+  };
+  struct Shared {
+    Tile<T, kKeys, kDim> k, v;
+    Stage stage[kStages];
+  };
+};
+
+// P^T and dS^T in place of S^T and (dO V^T)^T: fragments [keys, rows of the stage].
+template <class C>
+__device__ __forceinline__ void key_gradients(float (&s)[C::kM][C::kRows / 8][4],
+                                              float (&ds)[C::kM][C::kRows / 8][4],
+                                              const typename C::Stage& stage, float scale_log2) {
+  const int column = lane_of_warp() % 4 * 2;
+#pragma unroll
+  for (int n = 0; n < C::kRows / 8; ++n) {
+#pragma unroll
+    for (int i = 0; i < 4; ++i) {
+      const int row = 8 * n + column + i % 2;
+      const float lse = stage.lse[row] * kLog2E, delta = stage.delta[row];
+#pragma unroll
+      for (int m = 0; m < C::kM; ++m) {
+        s[m][n][i] = ptx::exp2_approx(s[m][n][i] * scale_log2 - lse);
+        ds[m][n][i] = s[m][n][i] * (ds[m][n][i] - delta);
+      }
+    }
+  }
+}
+
+// Takes out the scores of keys [first_key, ...) that come after their row; keys are the rows of s.
+template <int kM, int kN>
+__device__ __forceinline__ void mask_keys(const RowTile& rows, int32_t first_key,
+                                          float (&s)[kM][kN][4]) {
+  const int lane = ptx::lane_read_here();
+#pragma unroll
+  for (int n = 0; n < kN; ++n) {
+#pragma unroll
+    for (int i = 0; i < 4; ++i) {
+      const int32_t position = rows.position(8 * n + lane % 4 * 2 + i % 2);
+#pragma unroll
+      for (int m = 0; m < kM; ++m) {
+        if (first_key + 16 * m + 8 * (i / 2) + lane / 4 > position) s[m][n][i] = -INFINITY;
+      }
+    }
+  }
+}
+
+template <class C>
+__global__ void __launch_bounds__(kFlashThreads)
+    backward_keys(BackwardArguments<typename C::Type> a) {
+  using T = typename C::Type;
+  auto& shared = shared_memory<typename C::Shared>();
+  const auto block = static_cast<int32_t>(blockIdx.x);
+  const int32_t at = a.kv_heads.quotient(block), kv_head = block - at * a.kv_heads.divisor();
+  const AttentionItem item = a.items[at];
+  if (item.queries == 0) return;
+  const int32_t ratio = a.ratio.divisor(), head = kv_head * ratio;
+  const int32_t first_key = item.tile * C::kKeys, keys = item.keys - first_key;
+  const int64_t first_token = item.first_query + first_key;
+  load_tile(shared.k, keys, [&](int row) { return a.k.at(first_token + row, kv_head); });
+  load_tile(shared.v, keys, [&](int row) { return a.v.at(first_token + row, kv_head); });
+
+  const GroupRows<const T> q = a.q.group(head, ratio), dout = a.dout.group(head, ratio);
+  const auto load_stage = [&](typename C::Stage& stage, const RowTile& rows) {
+    load_tile(stage.q, rows.count, [&](int row) {
+      const int32_t query = rows.query(row);
+      return q.at(rows.token(query), rows.head(row, query));
+    });
+    load_tile(stage.dout, rows.count, [&](int row) {
+      const int32_t query = rows.query(row);
+      return dout.at(rows.token(query), rows.head(row, query));
+    });
+    static_assert(2 * C::kRows <= kFlashThreads);
+    const int row = thread_of_block() % C::kRows, which = thread_of_block() / C::kRows;
+    if (which < 2) {
+      const int32_t query = rows.query(row);
+      const int64_t from = (head + rows.head(row, query)) * a.tokens + rows.token(query);
+      ptx::copy_async<4>((which == 0 ? stage.lse : stage.delta) + row,
+                         (which == 0 ? a.lse : a.delta) + from, row < rows.count);
+    }
+    ptx::commit_copies();
+  };
+  // The first row that sees the tile's first key starts the first tile of rows.
+  const int32_t first_row = first_key * ratio, all_rows = item.queries * ratio;
+  const auto rows_at = [&](int32_t row) { return RowTile(item, row, C::kRows, a.ratio); };
+  load_stage(shared.stage[0], rows_at(first_row));
+
+  const int mine = warp_of_block() * 16 * C::kM;
+  const int32_t warp_key = first_key + mine;
+  const float scale_log2 = a.scale * kLog2E;
+  float dk[C::kM][C::kDim / 8][4], dv[C::kM][C::kDim / 8][4];
+  clear(dk);
+  clear(dv);
+  int stage = 0;
+  for (int32_t row = first_row; row < all_rows; row += C::kRows) {
+    const RowTile rows = rows_at(row);
+    const bool more = row + C::kRows < all_rows;
+    if (C::kStages == 2 && more) {
+      load_stage(shared.stage[stage ^ 1], rows_at(row + C::kRows));
+      ptx::wait_copies<1>();
+    } else {
+      ptx::wait_copies<0>();
+    }
+    __syncthreads();
+    const auto& now = shared.stage[stage];
+    if (mine < keys && rows.position(rows.count - 1) >= warp_key) {
+      float s[C::kM][C::kRows / 8][4], ds[C::kM][C::kRows / 8][4];
+      clear(s);
+      multiply_transposed(s, shared.k, mine, now.q);
+      if (rows.position(0) < warp_key + 16 * C::kM - 1)
+        mask_keys<C::kM, C::kRows / 8>(rows, warp_key, s);
+      clear(ds);
+      multiply_transposed(ds, shared.v, mine, now.dout);
+      key_gradients<C>(s, ds, now, scale_log2);
+      multiply_registers(dv, s, now.dout);
+      multiply_registers(dk, ds, now.q);
+    }
+    __syncthreads();
+    if (C::kStages == 1 && more) load_stage(shared.stage[0], rows_at(row + C::kRows));
+    if (C::kStages == 2) stage ^= 1;
+  }
+  if (mine >= keys) return;
+  float one[C::kM][2], scale[C::kM][2];
+#pragma unroll
+  for (int m = 0; m < C::kM; ++m) {
+    one[m][0] = one[m][1] = 1.0f;
+    scale[m][0] = scale[m][1] = a.scale;
+  }
+  store_rows(dk, scale, shared.k, mine, keys,
+             [&](int row) { return a.dk.at(first_token + row, kv_head); });
+  store_rows(dv, one, shared.v, mine, keys,
+             [&](int row) { return a.dv.at(first_token + row, kv_head); });
+}
+
+template <class C>
+void run_tiles(const AttentionBackward& p) {
+  const Tensor items =
+      plan_attention(sequences_of(p.documents),
+                     {.of = TileOf::kKeys, .size = C::kKeys, .ratio = p.ratio()}, p.dout_TC);
+  launch(cuda_backend(p.dout_TC), "attention_backward",
+         {.grid = dim3(blocks_for(items.rows() * p.k.heads, 1), 1, 1),
+          .block = dim3(kFlashThreads, 1, 1),
+          .shared_bytes = sizeof(typename C::Shared)},
+         backward_keys<C>, backward_arguments<typename C::Type>(p, items));
+}
+
+}  // namespace
+
+void flash_backward_keys(const AttentionBackward& p) {
+  const bool async = cuda_backend(p.dout_TC).capability() >= 80;
+  visit_flash(p.dout_TC.dtype(), p.q.head_dim, [&]<class T, int kDim>() {
+    if (async) {
+      run_tiles<KeyTiles<T, kDim, kDim == 64 ? 2 : 1, 32, 2>>(p);
+    } else {
+      run_tiles<KeyTiles<T, kDim, 1, 32, 1>>(p);
+    }
+  });
+}
+
+}  // namespace ink

@@ -1,0 +1,139 @@
+// dQ of flash attention: a block takes a tile of rows through the keys they see. Three products of
+// 2 D flops per visible pair: the scores and dO V^T once more, then dQ += dS K with dS out of
+// registers.
+#include "engine/kernels/cuda/attention_backward.h"
+#include "engine/kernels/cuda/attention_flash.h"
+#include "engine/kernels/cuda/attention_tiles.cuh"
+#include "engine/kernels/cuda/launch.h"
+
+namespace ink {
+namespace {
+
+template <class T, int kDim_, int kM_, int kKeys_, int kStages_>
+struct QueryTiles {
+  using Type = T;
+  static constexpr int kDim = kDim_, kM = kM_, kKeys = kKeys_, kStages = kStages_;
+  static constexpr int kRows = 16 * kM * kFlashWarps;
+  struct Stage {
+    Tile<T, kKeys, kDim> k, v;
+  };
+  struct Shared {
+    Tile<T, kRows, kDim> q, dout;
+    Stage stage[kStages];
+  };
+};
+
+template <class C>
+__global__ void __launch_bounds__(kFlashThreads)
+    backward_queries(BackwardArguments<typename C::Type> a) {
+  using T = typename C::Type;
+  auto& shared = shared_memory<typename C::Shared>();
+  const auto block = static_cast<int32_t>(blockIdx.x);
+  const int32_t at = a.kv_heads.quotient(block), kv_head = block - at * a.kv_heads.divisor();
+  const AttentionItem item = a.items[at];
+  if (item.queries == 0) return;
+  const int32_t ratio = a.ratio.divisor(), head = kv_head * ratio;
+  const RowTile rows(item, item.tile * C::kRows, C::kRows, a.ratio);
+  const GroupRows<const T> q = a.q.group(head, ratio), dout = a.dout.group(head, ratio);
+  load_tile(shared.q, rows.count, [&](int row) {
+    const int32_t query = rows.query(row);
+    return q.at(rows.token(query), rows.head(row, query));
+  });
+  load_tile(shared.dout, rows.count, [&](int row) {
+    const int32_t query = rows.query(row);
+    return dout.at(rows.token(query), rows.head(row, query));
+  });
+  const auto load_stage = [&](typename C::Stage& stage, int32_t first) {
+    const int64_t token = item.first_query + first;
+    load_tile(stage.k, rows.keys - first, [&](int row) { return a.k.at(token + row, kv_head); });
+    load_tile(stage.v, rows.keys - first, [&](int row) { return a.v.at(token + row, kv_head); });
+    ptx::commit_copies();
+  };
+  load_stage(shared.stage[0], 0);
+
+  const WarpRows<C::kM> mine(rows, warp_of_block() * 16 * C::kM);
+  const float scale_log2 = a.scale * kLog2E;
+  float lse[C::kM][2], delta[C::kM][2], dq[C::kM][C::kDim / 8][4];
+  clear(dq);
+#pragma unroll
+  for (int m = 0; m < C::kM; ++m) {
+#pragma unroll
+    for (int half = 0; half < 2; ++half) {
+      const int row = mine.row_of(m, half);
+      const int32_t query = rows.query(row);
+      const int64_t from = (head + rows.head(row, query)) * a.tokens + rows.token(query);
+      const bool there = row < rows.count;
+      lse[m][half] = there ? a.lse[from] * kLog2E : 0.0f;
+      delta[m][half] = there ? a.delta[from] : 0.0f;
+    }
+  }
+  int stage = 0;
+  for (int32_t first = 0; first < rows.keys; first += C::kKeys) {
+    const bool more = first + C::kKeys < rows.keys;
+    if (C::kStages == 2 && more) {
+      load_stage(shared.stage[stage ^ 1], first + C::kKeys);
+      ptx::wait_copies<1>();
+    } else {
+      ptx::wait_copies<0>();
+    }
+    __syncthreads();
+    const auto& now = shared.stage[stage];
+    if (mine.any && first <= mine.last_position) {
+      float s[C::kM][C::kKeys / 8][4], ds[C::kM][C::kKeys / 8][4];
+      clear(s);
+      multiply_transposed(s, shared.q, mine.row, now.k);
+      if (first + C::kKeys - 1 > mine.first_position) mine.mask(rows, first, s);
+      clear(ds);
+      multiply_transposed(ds, shared.dout, mine.row, now.v);
+#pragma unroll
+      for (int m = 0; m < C::kM; ++m) {
+#pragma unroll
+        for (int n = 0; n < C::kKeys / 8; ++n) {
+#pragma unroll
+          for (int i = 0; i < 4; ++i)
+            ds[m][n][i] = ptx::exp2_approx(s[m][n][i] * scale_log2 - lse[m][i / 2]) *
+                          (ds[m][n][i] - delta[m][i / 2]);
+        }
+      }
+      multiply_registers(dq, ds, now.k);
+    }
+    __syncthreads();
+    if (C::kStages == 1 && more) load_stage(shared.stage[0], first + C::kKeys);
+    if (C::kStages == 2) stage ^= 1;
+  }
+  if (!mine.any) return;
+#pragma unroll
+  for (int m = 0; m < C::kM; ++m) lse[m][0] = lse[m][1] = a.scale;
+  const GroupRows<T> dq_rows = a.dq.group(head, ratio);
+  store_rows(dq, lse, shared.q, mine.row, rows.count, [&](int row) {
+    const int32_t query = rows.query(row);
+    return dq_rows.at(rows.token(query), rows.head(row, query));
+  });
+}
+
+template <class C>
+void run_tiles(const AttentionBackward& p) {
+  const Tensor items =
+      plan_attention(sequences_of(p.documents),
+                     {.of = TileOf::kRows, .size = C::kRows, .ratio = p.ratio()}, p.dout_TC);
+  launch(cuda_backend(p.dout_TC), "attention_backward",
+         {.grid = dim3(blocks_for(items.rows() * p.k.heads, 1), 1, 1),
+          .block = dim3(kFlashThreads, 1, 1),
+          .shared_bytes = sizeof(typename C::Shared)},
+         backward_queries<C>, backward_arguments<typename C::Type>(p, items));
+}
+
+}  // namespace
+
+void flash_backward_queries(const AttentionBackward& p) {
+  const bool async = cuda_backend(p.dout_TC).capability() >= 80;
+  visit_flash(p.dout_TC.dtype(), p.q.head_dim, [&]<class T, int kDim>() {
+    if (async) {
+      run_tiles<QueryTiles<T, kDim, 2, 32, 2>>(p);
+    } else {
+      run_tiles<QueryTiles<T, kDim, 1, 32, 1>>(p);
+    }
+  });
+}
+
+}  // namespace ink

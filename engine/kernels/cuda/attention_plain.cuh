@@ -1,0 +1,110 @@
+// Tiles of the plain attention kernels: f32 arithmetic for any dtype and any head_dim. A block has
+// kWarps warps; warp w owns rows 8 w ... 8 w + 7 of its tile of 32, a lane one of 32 columns of the
+// scores and every 32nd column of a sum. Columns of a head beyond kColumns are staged in chunks.
+#pragma once
+
+#include "engine/kernels/cuda/attention_rows.h"
+#include "engine/kernels/cuda/device.cuh"
+
+namespace ink::plain {
+
+inline constexpr int kTile = 32;
+inline constexpr int kWarps = 4;
+inline constexpr int kRowsPerWarp = kTile / kWarps;
+inline constexpr int kThreads = kWarps * kWarpSize;
+
+// 16-byte reads of one column range by 32 lanes, a row each, fall into different banks.
+template <int kColumns>
+struct alignas(16) Stage {
+  static constexpr int kStride = kColumns + 4;
+  float data[kTile * kStride];
+  __device__ __forceinline__ float* row(int r) { return data + r * kStride; }
+  __device__ __forceinline__ const float* row(int r) const { return data + r * kStride; }
+};
+
+// What a warp hands from one product to the next.
+struct alignas(16) Weights {
+  float data[kWarps][kRowsPerWarp][kTile];
+};
+
+// Columns [first, first + kColumns) of rows [0, there); zeros elsewhere. All threads call it.
+template <int kColumns, class Source>
+__device__ __forceinline__ void load_stage(Stage<kColumns>& stage, int there, int first, int dim,
+                                           Source source) {
+  const int thread = static_cast<int>(threadIdx.x);
+  for (int i = thread; i < kTile * kColumns; i += kThreads) {
+    const int row = i / kColumns, column = i % kColumns;
+    const bool valid = row < there && first + column < dim;
+    stage.row(row)[column] = valid ? to_float(source(row)[first + column]) : 0.0f;
+  }
+}
+
+// s[r] += <row r of the warp's rows, the lane's row>.
+template <int kColumns>
+__device__ __forceinline__ void add_dots(float (&s)[kRowsPerWarp], const Stage<kColumns>& rows,
+                                         const Stage<kColumns>& columns) {
+  const int lane = static_cast<int>(threadIdx.x) % kWarpSize;
+  const int first = static_cast<int>(threadIdx.x) / kWarpSize * kRowsPerWarp;
+#pragma unroll 4
+  for (int c = 0; c < kColumns; c += 4) {
+    const auto x = load_pack<4>(columns.row(lane) + c);
+#pragma unroll
+    for (int r = 0; r < kRowsPerWarp; ++r) {
+      const auto y = load_pack<4>(rows.row(first + r) + c);
+#pragma unroll
+      for (int i = 0; i < 4; ++i) s[r] += x.v[i] * y.v[i];
+    }
+  }
+}
+
+// sum[r][j] += weight of (row r, n) times element (lane + 32 j) of row n of the stage, n by n.
+template <int kColumns>
+__device__ __forceinline__ void add_weighted(float (&sum)[kRowsPerWarp][kColumns / kWarpSize],
+                                             const float (&weight)[kRowsPerWarp], Weights& shared,
+                                             const Stage<kColumns>& stage) {
+  const int lane = static_cast<int>(threadIdx.x) % kWarpSize;
+  auto& mine = shared.data[threadIdx.x / kWarpSize];
+  __syncwarp();
+#pragma unroll
+  for (int r = 0; r < kRowsPerWarp; ++r) mine[r][lane] = weight[r];
+  __syncwarp();
+#pragma unroll 2
+  for (int n = 0; n < kTile; n += 4) {
+    Pack<float, 4> w[kRowsPerWarp];
+#pragma unroll
+    for (int r = 0; r < kRowsPerWarp; ++r) w[r] = load_pack<4>(mine[r] + n);
+#pragma unroll
+    for (int i = 0; i < 4; ++i) {
+#pragma unroll
+      for (int j = 0; j < kColumns / kWarpSize; ++j) {
+        const float x = stage.row(n + i)[lane + kWarpSize * j];
+#pragma unroll
+        for (int r = 0; r < kRowsPerWarp; ++r) sum[r][j] += w[r].v[i] * x;
+      }
+    }
+  }
+}
+
+// Columns lane + 32 j of the chunk that starts at `first`.
+template <class T, int kColumns>
+__device__ __forceinline__ void store_row(const float (&sum)[kColumns / kWarpSize], float factor,
+                                          int first, int dim, T* to) {
+  const int lane = static_cast<int>(threadIdx.x) % kWarpSize;
+#pragma unroll
+  for (int j = 0; j < kColumns / kWarpSize; ++j) {
+    const int column = first + lane + kWarpSize * j;
+    if (column < dim) to[column] = from_float<T>(sum[j] * factor);
+  }
+}
+
+// Calls f.operator()<kColumns>() with the narrowest chunk, up to kMost, that holds a head.
+template <int kMost, class F>
+void visit_columns(int64_t head_dim, F&& f) {
+  if (head_dim <= 32) return f.template operator()<32>();
+  if constexpr (kMost > 64) {
+    if (head_dim > 64) return f.template operator()<128>();
+  }
+  f.template operator()<64>();
+}
+
+}  // namespace ink::plain

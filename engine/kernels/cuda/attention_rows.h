@@ -1,0 +1,130 @@
+// What the attention kernels of the card share: where heads lie, what a row is, the items of a
+// launch.
+//
+// The H / K query heads that share a key head attend together: row m of a sequence is its query m /
+// ratio in head m % ratio of the group. A tile of rows then reads every key once for all of them,
+// and short documents fill a tile better. Tiles are counted from the start of a sequence, so a
+// result does not depend on what else is in the batch.
+#pragma once
+
+#include <cstdint>
+
+#include "engine/kernels/cuda/fast_divide.h"
+#include "engine/ops/attention.h"
+
+namespace ink {
+
+// Rows of one group of heads, evenly spaced.
+template <class T>
+struct GroupRows {
+  T* first = nullptr;  // row 0 of the tensor in the group's first head
+  int64_t row_stride = 0, head_stride = 0;
+  INK_HOST_DEVICE T* at(int64_t row, int32_t head_of_group) const {
+    return first + row * row_stride + head_of_group * head_stride;
+  }
+};
+
+// HeadsView on device memory.
+template <class T>
+struct Heads {
+  T* data = nullptr;
+  int64_t row_stride = 0, group_stride = 0;
+  FastDivide per_group;
+  int32_t head_dim = 0;
+
+  INK_HOST_DEVICE int64_t column(int32_t head) const {
+    const int32_t group = per_group.quotient(head);
+    return group * group_stride + (head - group * per_group.divisor()) * int64_t{head_dim};
+  }
+  INK_HOST_DEVICE T* at(int64_t row, int32_t head) const {
+    return data + row * row_stride + column(head);
+  }
+  // Heads [head, head + count).
+  INK_HOST_DEVICE GroupRows<T> group(int32_t head, int32_t count) const {
+    return {data + column(head), row_stride, count > 1 ? column(head + 1) - column(head) : 0};
+  }
+};
+
+template <class T>
+[[nodiscard]] Heads<T> heads_of(const HeadsView& view) {
+  return {view.x_TC.data<std::remove_const_t<T>>() + view.first, view.x_TC.row_stride(),
+          view.group_stride, FastDivide(view.per_group), static_cast<int32_t>(view.head_dim)};
+}
+// Head j at column j * head_dim.
+template <class T>
+[[nodiscard]] Heads<T> heads_of(const Tensor& x_TC, int64_t heads, int64_t head_dim) {
+  return {x_TC.data<std::remove_const_t<T>>(), x_TC.row_stride(), heads * head_dim,
+          FastDivide(heads), static_cast<int32_t>(head_dim)};
+}
+
+// Every `ratio` heads that share a key head have one distance between neighbours.
+[[nodiscard]] inline bool evenly_spaced(const HeadsView& view, int64_t ratio) {
+  return ratio == 1 || view.per_group == 1 || view.per_group % ratio == 0;
+}
+// Every head of every row starts on 16 bytes.
+[[nodiscard]] inline bool heads_on_16_bytes(const HeadsView& view) {
+  const int64_t size = size_of(view.x_TC.dtype());
+  const auto aligned = [&](int64_t elements) { return elements * size % 16 == 0; };
+  return reinterpret_cast<uintptr_t>(view.x_TC.raw()) % 16 == 0 && aligned(view.first) &&
+         aligned(view.group_stride) && aligned(view.head_dim) && aligned(view.x_TC.row_stride());
+}
+
+// One tile of one sequence. A tile without queries is no work.
+struct alignas(32) AttentionItem {
+  int32_t first_query = 0, queries = 0, keys = 0, sequence = 0, tile = 0;
+  int32_t unused[3] = {};
+};
+
+// Up to `size` of a sequence's rows.
+struct RowTile {
+  int32_t first, count;               // of the sequence's rows
+  int32_t first_token, offset, keys;  // offset: position of query 0; keys: those the tile sees
+  FastDivide ratio;
+
+  INK_HOST_DEVICE RowTile(const AttentionItem& item, int32_t first_row, int32_t size,
+                          const FastDivide& heads_per_key)
+      : first(first_row),
+        first_token(item.first_query),
+        offset(item.keys - item.queries),
+        ratio(heads_per_key) {
+    const int32_t left = item.queries * ratio.divisor() - first;
+    count = left < size ? left : size;
+    keys = offset + query(count - 1) + 1;
+  }
+  INK_HOST_DEVICE int32_t query(int row) const { return ratio.quotient(first + row); }
+  // Of the group.
+  INK_HOST_DEVICE int32_t head(int row, int32_t query) const {
+    return first + row - query * ratio.divisor();
+  }
+  INK_HOST_DEVICE int64_t token(int32_t query) const { return first_token + query; }
+  INK_HOST_DEVICE int32_t position(int row) const { return offset + query(row); }
+};
+
+// Sequences as they lie in device memory: queries [bounds[s], bounds[s + 1]) are the last ones of
+// lengths[s] keys; without lengths they are all of them.
+struct AttentionSequences {
+  const int32_t* bounds = nullptr;
+  const int32_t* lengths = nullptr;
+  int32_t count = 0;
+};
+[[nodiscard]] inline AttentionSequences sequences_of(const Documents& documents) {
+  return {documents.cu_seqlens.data<int32_t>(), nullptr,
+          static_cast<int32_t>(documents.cu_seqlens.numel() - 1)};
+}
+
+enum class TileOf : uint8_t {
+  kRows,  // a later tile of a sequence sees more keys
+  kKeys,  // an earlier tile is seen by more queries
+};
+struct TilePlan {
+  TileOf of = TileOf::kRows;
+  int64_t size = 0;  // rows or keys
+  int64_t ratio = 1;
+};
+
+// Every tile of every sequence as an AttentionItem, costly ones first: [items, bytes] of workspace.
+// The host knows only how many there can be, tokens * ratio / size + sequences; the rest is empty.
+[[nodiscard]] Tensor plan_attention(const AttentionSequences& sequences, const TilePlan& plan,
+                                    const Tensor& rows_TC);
+
+}  // namespace ink

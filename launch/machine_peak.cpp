@@ -20,9 +20,20 @@ namespace {
 
 namespace fs = std::filesystem;
 
-constexpr int64_t kTokens = 1024, kIn = 2048, kOut = 2048;
 constexpr double kSeconds = 1.0;
-constexpr int kMinRepeats = 3;  // the first one also pages memory in and builds primitives
+constexpr int kMinRepeats = 3;    // the first one also pages memory in and builds primitives
+constexpr int kCallsOnCard = 10;  // between two waits, so that the wait itself does not count
+
+struct GemmShape {
+  int64_t tokens = 1024, in = 2048, out = 2048;
+};
+
+// On a card square, 64 rows and columns per multiprocessor: enough tiles for every one of them.
+GemmShape shape_for(const DeviceSeat& seat) {
+  if (!seat.card) return {};
+  const int64_t n = 64 * std::max(4, seat.card->multiprocessors);
+  return {n, n, n};
+}
 
 // Empty: this user has no place for a cache.
 fs::path cache_file() {
@@ -41,7 +52,8 @@ std::string processor_name() {
   return " unknown processor";
 }
 
-std::string key_of(DType compute) {
+std::string key_of(const DeviceSeat& seat, DType compute) {
+  if (seat.card) return fmt::format("{}, {}", seat.text(), name_of(compute));
   return fmt::format("{}, {} threads, {},{}", instruction_set(), thread_count(), name_of(compute),
                      processor_name());
 }
@@ -59,11 +71,11 @@ nlohmann::json read_cache() {
   return nlohmann::json::object();
 }
 
-void store(DType compute, double peak) {
+void store(const DeviceSeat& seat, DType compute, double peak) {
   const fs::path path = cache_file();
   if (path.empty()) return;
   nlohmann::json cache = read_cache();
-  cache[key_of(compute)] = peak;
+  cache[key_of(seat, compute)] = peak;
   try {
     fs::create_directories(path.parent_path());
     write_file_atomically(path, cache.dump(2) + "\n");
@@ -84,30 +96,35 @@ Tensor pattern(Runtime& runtime, const Shape& shape, DType dtype) {
 
 }  // namespace
 
-std::optional<double> cached_peak(DType compute) {
+std::optional<double> cached_peak(const DeviceSeat& seat, DType compute) {
   const nlohmann::json cache = read_cache();
-  const auto found = cache.find(key_of(compute));
+  const auto found = cache.find(key_of(seat, compute));
   if (found == cache.end() || !found->is_number()) return std::nullopt;
   const double peak = found->get<double>();
   return peak > 0 ? std::optional(peak) : std::nullopt;
 }
 
-double measure_peak(Runtime& runtime, DType compute) {
+double measure_peak(Runtime& runtime, const DeviceSeat& seat, DType compute) {
   using Clock = std::chrono::steady_clock;
   const Scoped tag(runtime.tag, MemoryTag::kWorkspace);
-  const Tensor x = pattern(runtime, {kTokens, kIn}, compute);
-  const Tensor w = pattern(runtime, {kOut, kIn}, compute);
-  Tensor y(runtime, {kTokens, kOut}, compute);
-  constexpr double kFlops = 2.0 * kTokens * kIn * kOut;
+  const GemmShape shape = shape_for(seat);
+  const Tensor x = pattern(runtime, {shape.tokens, shape.in}, compute);
+  const Tensor w = pattern(runtime, {shape.out, shape.in}, compute);
+  Tensor y(runtime, {shape.tokens, shape.out}, compute);
+  const int calls = seat.card ? kCallsOnCard : 1;
+  const double flops = 2.0 * static_cast<double>(shape.tokens) * static_cast<double>(shape.in) *
+                       static_cast<double>(shape.out) * calls;
   double best = 0, total = 0;
   for (int repeat = 0; repeat < kMinRepeats || total < kSeconds; ++repeat) {
+    runtime.backend().synchronize();
     const Clock::time_point start = Clock::now();
-    linear_forward(runtime.device(), x, w, Tensor(), y);
+    for (int call = 0; call < calls; ++call) linear_forward(runtime.device(), x, w, Tensor(), y);
+    runtime.backend().synchronize();
     const double seconds = std::chrono::duration<double>(Clock::now() - start).count();
     total += seconds;
-    best = std::max(best, kFlops / std::max(seconds, 1e-9));
+    best = std::max(best, flops / std::max(seconds, 1e-9));
   }
-  store(compute, best);
+  store(seat, compute, best);
   return best;
 }
 

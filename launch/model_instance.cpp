@@ -1,6 +1,5 @@
 #include "launch/model_instance.h"
 
-#include "engine/core/cpu_features.h"
 #include "models/family.h"
 #include "models/hub/config_json.h"
 #include "models/hub/hf_directory.h"
@@ -10,17 +9,18 @@ namespace {
 
 namespace fs = std::filesystem;
 
-DType dtype_of(Precision precision) {
-  return precision == Precision::kF32 ? DType::kF32 : DType::kBF16;
-}
-
-// bf16 where the processor multiplies in it, f32 elsewhere.
-DType native_compute() { return has_avx512_bf16() || has_amx_bf16() ? DType::kBF16 : DType::kF32; }
-
-DType compute_of(const std::optional<Precision>& wanted, const std::optional<DType>& stored) {
-  if (wanted) return dtype_of(*wanted);
-  if (stored == DType::kF32) return DType::kF32;
-  return native_compute();
+// What the model section or the stored weights ask for, as far as the device has it.
+DType compute_of(const std::optional<Precision>& wanted, const std::optional<DType>& stored,
+                 const DeviceSeat& seat, std::vector<std::string>& notices) {
+  const DType native = native_compute(seat);
+  if (wanted == Precision::kF16) return DType::kF16;
+  if (wanted == Precision::kF32 || (!wanted && stored == DType::kF32)) return DType::kF32;
+  if (wanted == Precision::kBf16 && native == DType::kF16) {
+    notices.push_back(fmt::format("{} (sm_{}) has no bf16: computing in fp16 with loss scaling",
+                                  seat.card->name, seat.card->capability));
+    return DType::kF16;
+  }
+  return wanted ? DType::kBF16 : native;
 }
 
 std::string tokenizer_beside(const fs::path& directory) {
@@ -31,28 +31,30 @@ std::string tokenizer_beside(const fs::path& directory) {
 
 }  // namespace
 
-ModelPlan plan_hf_model(const fs::path& directory, std::optional<Precision> dtype) {
+ModelPlan plan_hf_model(const fs::path& directory, std::optional<Precision> dtype,
+                        const DeviceSeat& seat) {
   const SafeDirectory files(directory);
   HfConfig config = read_config_json(files);
-  return {.options = config.model,
-          .compute = compute_of(dtype, config.dtype),
-          .weights = directory,
-          .tokenizer = tokenizer_beside(directory),
-          .notices = std::move(config.notices)};
+  ModelPlan plan{.options = config.model,
+                 .weights = directory,
+                 .tokenizer = tokenizer_beside(directory),
+                 .notices = std::move(config.notices)};
+  plan.compute = compute_of(dtype, config.dtype, seat, plan.notices);
+  return plan;
 }
 
-ModelPlan plan_model(const ModelSection& section, const Places& places,
+ModelPlan plan_model(const ModelSection& section, const Places& places, const DeviceSeat& seat,
                      const ImportOptions& import) {
   ModelPlan plan;
   if (section.path) {
-    plan = plan_hf_model(*section.path, section.dtype);
+    plan = plan_hf_model(*section.path, section.dtype, seat);
     plan.options = overrule_model(section, plan.options,
                                   (fs::path(*section.path) / "config.json").string(), places);
     plan.import = import;
     static_cast<void>(check_import(HfDirectory(*section.path), plan.options, import));
   } else {
     plan.options = resolve_model(section, places);
-    plan.compute = compute_of(section.dtype, std::nullopt);
+    plan.compute = compute_of(section.dtype, std::nullopt, seat, plan.notices);
   }
   if (section.tokenizer) plan.tokenizer = *section.tokenizer;
   return plan;

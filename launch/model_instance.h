@@ -12,6 +12,7 @@
 
 #include "configs/schema/run_options.h"
 #include "engine/nn/parameter.h"
+#include "launch/device_choice.h"
 #include "models/common/decoder.h"
 #include "models/hub/import.h"
 
@@ -28,12 +29,13 @@ struct ModelPlan {
 };
 
 // Headers of the weights are checked here, so that nothing is allocated for a directory that does
-// not fit.
+// not fit. seat: where the model will compute; its fastest type is the one that is meant where the
+// run file names none.
 [[nodiscard]] ModelPlan plan_model(const ModelSection& section, const Places& places,
-                                   const ImportOptions& import = {});
+                                   const DeviceSeat& seat = {}, const ImportOptions& import = {});
 // dtype: overrides what config.json says.
 [[nodiscard]] ModelPlan plan_hf_model(const std::filesystem::path& directory,
-                                      std::optional<Precision> dtype);
+                                      std::optional<Precision> dtype, const DeviceSeat& seat = {});
 
 class ModelInstance {
  public:

@@ -34,22 +34,25 @@ std::string tokenizer_of(const fs::path& directory) {
 }
 
 // Reads `name` of the state into a parameter, converting where the types differ.
-void load_parameter(Runtime& runtime, const OpenedCheckpoint& checkpoint, const std::string& name,
-                    DType stored, const Parameter& parameter) {
+void load_parameter(const OpenedCheckpoint& checkpoint, const std::string& name, DType stored,
+                    const Parameter& parameter) {
   const Tensor& value = parameter.value();
   if (stored == value.dtype()) {
     const StateTensor direct{name, &parameter, value};
     load_state(checkpoint.path, checkpoint.manifest, {&direct, 1});
     return;
   }
-  const Tensor staged(runtime, parameter.local_shape, stored, MemoryTag::kWorkspace);
+  // Converted on the host, whatever the device: a checkpoint is a file.
+  Runtime host;
+  const Tensor staged(host, parameter.local_shape, stored, MemoryTag::kWorkspace);
   const StateTensor state{name, &parameter, staged};
   load_state(checkpoint.path, checkpoint.manifest, {&state, 1});
-  convert_elements(staged.raw(), stored, value.raw(), value.dtype(), value.numel());
+  std::vector<std::byte> converted(static_cast<size_t>(value.bytes()));
+  convert_elements(staged.raw(), stored, converted.data(), value.dtype(), value.numel());
+  value.runtime().backend().copy_from_host(value.raw(), converted.data(), value.bytes());
 }
 
-void load_from_state(Runtime& runtime, const OpenedCheckpoint& checkpoint,
-                     const ParameterTable& table) {
+void load_from_state(const OpenedCheckpoint& checkpoint, const ParameterTable& table) {
   const std::string place = (checkpoint.path / "manifest.json").string();
   for (const auto& parameter : table.all()) {
     if (!parameter->tied_to.empty()) continue;
@@ -61,7 +64,7 @@ void load_from_state(Runtime& runtime, const OpenedCheckpoint& checkpoint,
     const ManifestTensor* master = checkpoint.manifest.find("master/" + parameter->name);
     const bool wider = size_of(parameter->value().dtype()) > size_of(rounded->dtype);
     const ManifestTensor& from = master != nullptr && wider ? *master : *rounded;
-    load_parameter(runtime, checkpoint, from.name, from.dtype, *parameter);
+    load_parameter(checkpoint, from.name, from.dtype, *parameter);
   }
 }
 
@@ -82,13 +85,13 @@ ModelPathKind model_path_kind(const fs::path& path) {
               "run), got none of them");
 }
 
-ModelPlan plan_checkpoint(const OpenedCheckpoint& checkpoint) {
+ModelPlan plan_checkpoint(const OpenedCheckpoint& checkpoint, const DeviceSeat& seat) {
   const std::string place = (checkpoint.path / "manifest.json").string();
   const JsonReader trainer(checkpoint.manifest.trainer, place, "trainer");
   const std::string text = trainer.string("config");
   try {
     const LoadedRun run = read_run(parse_yaml(text, place + ": trainer.config"));
-    ModelPlan plan = plan_model(run.options.model, run.places);
+    ModelPlan plan = plan_model(run.options.model, run.places, seat);
     plan.weights.clear();
     return plan;
   } catch (const Error& error) {
@@ -97,18 +100,23 @@ ModelPlan plan_checkpoint(const OpenedCheckpoint& checkpoint) {
 }
 
 ModelSource open_model(const fs::path& path, WeightForm form, std::optional<Precision> dtype,
-                       Verify verify) {
+                       Verify verify, const DeviceSeat& seat) {
   if (model_path_kind(path) == ModelPathKind::kHuggingFace)
-    return {.plan = plan_hf_model(path, dtype), .checkpoint = std::nullopt};
+    return {.plan = plan_hf_model(path, dtype, seat), .checkpoint = std::nullopt};
   OpenedCheckpoint checkpoint = open_checkpoint(path, verify == Verify::kYes);
   const fs::path beside = checkpoint.path / "hf";
   const bool has_hf = fs::exists(beside / "config.json");
   if (has_hf && form == WeightForm::kAny)
-    return {.plan = plan_hf_model(beside, dtype), .checkpoint = std::move(checkpoint)};
-  ModelPlan plan = plan_checkpoint(checkpoint);
+    return {.plan = plan_hf_model(beside, dtype, seat), .checkpoint = std::move(checkpoint)};
+  ModelPlan plan = plan_checkpoint(checkpoint, seat);
   if (const std::string tokenizer = has_hf ? tokenizer_of(beside) : ""; !tokenizer.empty())
     plan.tokenizer = tokenizer;
-  if (dtype) plan.compute = *dtype == Precision::kF32 ? DType::kF32 : DType::kBF16;
+  if (dtype) {
+    const DType narrow = native_compute(seat) == DType::kF16 ? DType::kF16 : DType::kBF16;
+    plan.compute = *dtype == Precision::kF32   ? DType::kF32
+                   : *dtype == Precision::kF16 ? DType::kF16
+                                               : narrow;
+  }
   return {.plan = std::move(plan), .checkpoint = std::move(checkpoint)};
 }
 
@@ -119,7 +127,7 @@ LoadedModel load_model(Runtime& runtime, const ModelSource& source) {
     for (const std::string& notice : source.checkpoint->notices) loaded.notices.push_back(notice);
   }
   if (source.plan.weights.empty()) {
-    load_from_state(runtime, *source.checkpoint, loaded.instance->parameters());
+    load_from_state(*source.checkpoint, loaded.instance->parameters());
   } else {
     for (std::string& notice : loaded.instance->fill(0)) loaded.notices.push_back(notice);
   }

@@ -28,11 +28,14 @@ struct ModelSource {
   std::optional<OpenedCheckpoint> checkpoint;
 };
 
-// Reads headers only, besides the hashes. dtype: overrules the compute type.
+// Reads headers only, besides the hashes. dtype: overrules the compute type. seat: where the model
+// will compute.
 [[nodiscard]] ModelSource open_model(const std::filesystem::path& path, WeightForm form,
-                                     std::optional<Precision> dtype, Verify verify);
+                                     std::optional<Precision> dtype, Verify verify,
+                                     const DeviceSeat& seat = {});
 // The architecture and the tokenizer of the run that wrote the checkpoint.
-[[nodiscard]] ModelPlan plan_checkpoint(const OpenedCheckpoint& checkpoint);
+[[nodiscard]] ModelPlan plan_checkpoint(const OpenedCheckpoint& checkpoint,
+                                        const DeviceSeat& seat = {});
 
 struct LoadedModel {
   std::unique_ptr<ModelInstance> instance;

@@ -6,22 +6,33 @@
 namespace ink {
 namespace {
 
-// Calls f(global row-major index, local index) for every element of a piece.
+// Global row-major index of the first element of row `row` of a piece; rows lie along the last
+// dimension.
+int64_t global_row_start(const Parameter& parameter, const Piece& piece, int64_t row) {
+  const int rank = parameter.shape.rank();
+  int64_t rest = row, global = 0, stride = 1;
+  for (int d = rank - 1; d >= 0; --d) {
+    const auto at = static_cast<size_t>(d);
+    const bool last = d == rank - 1;
+    global += (piece.begin[at] + (last ? 0 : rest % piece.size[at])) * stride;
+    if (!last) rest /= piece.size[at];
+    stride *= parameter.shape[d];
+  }
+  return global;
+}
+
+// Calls f(global row-major index, local index) for every element of a piece, on all threads.
 template <class F>
 void for_each_element(const Parameter& parameter, const Piece& piece, F&& f) {
-  const int rank = parameter.shape.rank();
   int64_t count = 1;
   for (const int64_t size : piece.size) count *= size;
-  const int64_t run = rank == 0 ? 1 : piece.size.back();
-  for (int64_t start = 0; start < count; start += run) {
-    int64_t rest = start, global = 0, stride = 1;
-    for (int d = rank - 1; d >= 0; --d) {
-      const auto at = static_cast<size_t>(d);
-      global += (piece.begin[at] + rest % piece.size[at]) * stride;
-      rest /= piece.size[at];
-      stride *= parameter.shape[d];
-    }
-    for (int64_t i = 0; i < run; ++i) f(global + i, piece.local_offset + start + i);
+  if (count == 0) return;
+  const int64_t run = piece.size.empty() ? 1 : piece.size.back();
+#pragma omp parallel for schedule(static)
+  for (int64_t row = 0; row < count / run; ++row) {
+    const int64_t global = global_row_start(parameter, piece, row);
+    const int64_t local = piece.local_offset + row * run;
+    for (int64_t i = 0; i < run; ++i) f(global + i, local + i);
   }
 }
 
@@ -92,8 +103,8 @@ std::vector<float> ParameterTable::initial_values(const Parameter& parameter, ui
   return values;
 }
 
+// The values are drawn on the host, so that they are the same on every device.
 void ParameterTable::initialize(uint64_t seed) {
-#pragma omp parallel for schedule(dynamic, 1)
   for (const auto& parameter : parameters_) {
     if (!parameter->tied_to.empty()) continue;
     Tensor value = parameter->value();
@@ -102,6 +113,7 @@ void ParameterTable::initialize(uint64_t seed) {
       value.runtime().backend().copy_from_host(value.raw(), values.data(), value.bytes());
       continue;
     }
+    const Scoped tag(value.runtime().tag, MemoryTag::kWorkspace);
     Tensor wide = to_tensor<float>(value.runtime(), std::span<const float>(values), value.shape());
     cast(value.device(), wide, value);
   }

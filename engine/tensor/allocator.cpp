@@ -5,7 +5,7 @@
 #include <algorithm>
 #include <cstdlib>
 
-#include "engine/core/error.h"
+#include "engine/tensor/out_of_memory.h"
 
 namespace ink {
 namespace {
@@ -18,6 +18,11 @@ constexpr int64_t kHugePage = int64_t{2} << 20;
 int64_t round_up(int64_t bytes, int64_t unit) { return (bytes + unit - 1) / unit * unit; }
 
 double mib(int64_t bytes) { return static_cast<double>(bytes) / (1 << 20); }
+
+MemoryReport with_reserved(MemoryReport report, const BlockPool& small, const BlockPool& large) {
+  report.reserved = small.touched() + large.touched();
+  return report;
+}
 
 }  // namespace
 
@@ -49,18 +54,16 @@ void* Allocator::allocate(int64_t bytes, MemoryTag tag) {
   const std::lock_guard lock(mutex_);
   const int64_t wanted = rounded(bytes);
   if (report_.limit > 0 && report_.total + wanted > report_.limit) {
-    throw Error(ExitCode::kOutOfMemory, "memory_limit",
-                fmt::format("{:.1f} MiB more for {} do not fit\n{}", mib(wanted), name_of(tag),
-                            report_.table()),
-                "lower train.micro_batch_size or data.max_length, set train.recompute: full, or "
-                "optim.state_dtype: bf16");
+    throw OutOfMemory("memory_limit",
+                      fmt::format("{:.1f} MiB more for {} do not fit", mib(wanted), name_of(tag)),
+                      wanted, with_reserved(report_, small_, large_));
   }
   BlockPool& pool = bytes < kSmall ? small_ : large_;
   void* pointer = take(pool, wanted);
   if (pointer == nullptr) {
-    throw Error(ExitCode::kOutOfMemory, "memory",
-                fmt::format("the system has no {:.1f} MiB more for {}\n{}", mib(wanted),
-                            name_of(tag), report_.table()));
+    throw OutOfMemory("memory",
+                      fmt::format("there are no {:.1f} MiB more for {}", mib(wanted), name_of(tag)),
+                      wanted, with_reserved(report_, small_, large_));
   }
   live_.emplace(pointer, Live{tag, &pool});
   const auto at = static_cast<size_t>(tag);
@@ -134,9 +137,7 @@ void Allocator::release_all() noexcept {
 
 MemoryReport Allocator::report() const {
   const std::lock_guard lock(mutex_);
-  MemoryReport report = report_;
-  report.reserved = small_.touched() + large_.touched();
-  return report;
+  return with_reserved(report_, small_, large_);
 }
 
 void* HostAllocator::system_allocate(int64_t bytes) {

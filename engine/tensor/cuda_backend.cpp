@@ -5,32 +5,29 @@
 #include <cstring>
 #include <thread>
 
+#include "engine/tensor/cuda_devices.h"
 #include "engine/tensor/cuda_error.h"
 
 namespace ink {
 namespace {
 
-std::string version_text(int version) {
-  return version == 0 ? "none" : fmt::format("{}.{}", version / 1000, version % 1000 / 10);
-}
-
 // What a user needs to know when no card can be used.
-[[noreturn]] void no_card(int ordinal, int count, cudaError_t why) {
-  int driver = 0, runtime = 0;
-  (void)cudaDriverGetVersion(&driver);
-  (void)cudaRuntimeGetVersion(&runtime);
-  const std::string found = count > 0
-                                ? fmt::format("got {} of them, asked for number {}", count, ordinal)
-                                : fmt::format("got none ({})", cudaGetErrorString(why));
+[[noreturn]] void no_card(int ordinal) {
+  const DevicePlatform platform = cuda_platform();
+  const std::string versions = fmt::format("driver for CUDA {}, this build is of CUDA {}",
+                                           platform.driver, platform.runtime);
+  if (platform.count > 0) {
+    throw Error(ExitCode::kConfig, "train.device",
+                fmt::format("expected a card of number {}, got {} of them, from 0; {}", ordinal,
+                            platform.count, versions),
+                "check CUDA_VISIBLE_DEVICES and the number of ranks per machine");
+  }
   throw Error(
       ExitCode::kConfig, "train.device",
-      fmt::format("expected an NVIDIA card, {}; driver supports CUDA {}, this build uses CUDA {}",
-                  found, version_text(driver), version_text(runtime)),
-      driver == 0 ? "install the NVIDIA driver (nvidia-smi shows it), or set train.device: cpu"
-      : driver < runtime
-          ? fmt::format("install a driver for CUDA {} or newer, or set train.device: cpu",
-                        version_text(runtime))
-          : "check CUDA_VISIBLE_DEVICES and the number of ranks per machine");
+      fmt::format("expected an NVIDIA card, got none: {}; {}", platform.problem, versions),
+      fmt::format("install the NVIDIA driver for CUDA {} or newer (nvidia-smi shows what is "
+                  "there), check CUDA_VISIBLE_DEVICES, or take the cpu",
+                  platform.runtime));
 }
 
 const bool registered = register_backend(Device::kCuda, [](int ordinal) {
@@ -64,8 +61,7 @@ void CudaAllocator::system_free(void* pointer, int64_t) noexcept { (void)cudaFre
 
 CudaBackend::CudaBackend(int ordinal) : ordinal_(ordinal) {
   int count = 0;
-  const cudaError_t asked = cudaGetDeviceCount(&count);
-  if (asked != cudaSuccess || ordinal >= count) no_card(ordinal, count, asked);
+  if (cudaGetDeviceCount(&count) != cudaSuccess || ordinal >= count) no_card(ordinal);
   check_cuda(cudaSetDevice(ordinal), "cudaSetDevice");
   check_cuda(cudaGetDeviceProperties(&properties_, ordinal), "cudaGetDeviceProperties");
   if (capability() < 75) {
@@ -91,9 +87,9 @@ void CudaBackend::copy_from_host(void* to, const void* from, int64_t bytes) {
   check_cuda(cudaMemcpyAsync(to, from, static_cast<size_t>(bytes), cudaMemcpyHostToDevice, stream_),
              "copy to the card");
 }
-  CHECK(!recording_, "a copy of {} bytes to the host inside a recorded graph", bytes);
-  // A copy to pageable memory waits inside the call, where no guard can end it: wait here.
-  if (!guards_.empty()) synchronize();
+CHECK(!recording_, "a copy of {} bytes to the host inside a recorded graph", bytes);
+// A copy to pageable memory waits inside the call, where no guard can end it: wait here.
+if (!guards_.empty()) synchronize();
 
 void CudaBackend::copy_to_host(void* to, const void* from, int64_t bytes) {
   if (bytes == 0) return;
@@ -111,19 +107,19 @@ void CudaBackend::copy(void* to, const void* from, int64_t bytes) {
 
 void CudaBackend::zero(void* pointer, int64_t bytes) {
   if (bytes == 0) return;
-template <class Query>
-cudaError_t CudaBackend::poll(Query query) const {
-  constexpr int kSpins = 2000;  // short waits are the rule; a long one leaves the core to others
-  cudaError_t state = query();
-  for (int spins = 0; state == cudaErrorNotReady; ++spins) {
-    (void)cudaGetLastError();  // "not ready" is no error that the next launch may report
+  template <class Query>
+  cudaError_t CudaBackend::poll(Query query) const {
+    constexpr int kSpins = 2000;  // short waits are the rule; a long one leaves the core to others
+    cudaError_t state = query();
+    for (int spins = 0; state == cudaErrorNotReady; ++spins) {
+      (void)cudaGetLastError();  // "not ready" is no error that the next launch may report
+      for (HostWaitGuard* guard : guards_) guard->look();
+      if (spins > kSpins) std::this_thread::sleep_for(std::chrono::microseconds(50));
+      state = query();
+    }
     for (HostWaitGuard* guard : guards_) guard->look();
-    if (spins > kSpins) std::this_thread::sleep_for(std::chrono::microseconds(50));
-    state = query();
+    return state;
   }
-  for (HostWaitGuard* guard : guards_) guard->look();
-  return state;
-}
 
   check_cuda(cudaMemsetAsync(pointer, 0, static_cast<size_t>(bytes), stream_), "zero");
 }
@@ -131,21 +127,21 @@ cudaError_t CudaBackend::poll(Query query) const {
 void CudaBackend::synchronize() {
   const cudaError_t result = guards_.empty() ? cudaStreamSynchronize(stream_)
                                              : poll([&] { return cudaStreamQuery(stream_); });
-void CudaBackend::wait_for(cudaEvent_t event) {
-  const cudaError_t result =
-      guards_.empty() ? cudaEventSynchronize(event) : poll([&] { return cudaEventQuery(event); });
-  if (result != cudaSuccess) check_cuda(result, "one of the ops launched last: " + recent_ops());
-}
+  void CudaBackend::wait_for(cudaEvent_t event) {
+    const cudaError_t result =
+        guards_.empty() ? cudaEventSynchronize(event) : poll([&] { return cudaEventQuery(event); });
+    if (result != cudaSuccess) check_cuda(result, "one of the ops launched last: " + recent_ops());
+  }
 
-std::unique_ptr<HostRead> CudaBackend::read_later(const void* from, int64_t bytes) {
-  return resource<ReadBuffers>().read_later(from, bytes);
-}
+  std::unique_ptr<HostRead> CudaBackend::read_later(const void* from, int64_t bytes) {
+    return resource<ReadBuffers>().read_later(from, bytes);
+  }
 
-std::unique_ptr<DeviceGraph> CudaBackend::record(const std::function<void()>& work) {
-  if (wait_after_launch_) return nullptr;
-  const Scoped recording(recording_, true);
-  return std::make_unique<CudaGraph>(*this, work);
-}
+  std::unique_ptr<DeviceGraph> CudaBackend::record(const std::function<void()>& work) {
+    if (wait_after_launch_) return nullptr;
+    const Scoped recording(recording_, true);
+    return std::make_unique<CudaGraph>(*this, work);
+  }
 
   if (result != cudaSuccess) check_cuda(result, "one of the ops launched last: " + recent_ops());
 }

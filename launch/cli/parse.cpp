@@ -2,6 +2,8 @@
 
 #include "engine/core/cpu_features.h"
 #include "engine/kernels/library_versions.h"
+#include "engine/tensor/backend.h"
+#include "engine/tensor/devices.h"
 #include "launch/cli/usage_error.h"
 
 namespace ink {
@@ -36,8 +38,10 @@ std::string version_text() {
 #else
   const char* mpi = "off";
 #endif
-  return fmt::format("inkstone {}\nCUDA off, MPI {}, {}\ninstruction set {}", INKSTONE_VERSION, mpi,
-                     library_versions(), instruction_set());
+  const std::string cuda =
+      has_backend(Device::kCuda) ? device_platform(Device::kCuda).runtime : "off";
+  return fmt::format("inkstone {}\nCUDA {}, MPI {}, {}\ninstruction set {}", INKSTONE_VERSION, cuda,
+                     mpi, library_versions(), instruction_set());
 }
 
 std::optional<ExitCode> parse_command_line(int argc, char** argv, CommandLine& command) {

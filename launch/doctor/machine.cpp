@@ -13,6 +13,7 @@
 
 #include "engine/core/cpu_features.h"
 #include "engine/core/parallel_for.h"
+#include "launch/device_choice.h"
 
 namespace ink {
 namespace {
@@ -85,6 +86,7 @@ Machine look_at_machine() {
   m.mpi_built = true;
 #endif
   m.gpu_present = fs::exists("/dev/nvidia0");
+  m.nvidia_driver = nvidia_driver();
   return m;
 }
 

@@ -14,6 +14,7 @@ struct Machine {
   int64_t memory = 0, memory_available = 0;  // bytes, the control group's limit included
   std::string mpirun;                        // path of the launcher; empty: none in PATH
   bool mpi_built = false, gpu_present = false;
+  std::string nvidia_driver;  // as the system names it; empty: none
 };
 
 [[nodiscard]] Machine look_at_machine();

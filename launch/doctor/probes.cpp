@@ -28,35 +28,54 @@ checkpoint: {dir: doctor}
 )";
 
 // What has run since; a slot that is noted keeps its first candidate.
-void note_candidates(DType compute, std::vector<KernelUse>& uses) {
+void note_candidates(Device device, DType compute, std::vector<KernelUse>& uses) {
   const std::vector<KernelSlotBase*> slots = KernelSlotBase::all();
   for (size_t i = 0; i < slots.size(); ++i) {
-    if (const char* label = slots[i]->last_label(Device::kCpu))
+    if (const char* label = slots[i]->last_label(device))
       uses[i].ran.try_emplace(std::string(name_of(compute)), label);
   }
 }
 
 // Training comes first: generation runs some slots on a few rows, where others win.
-void one_step_and_tokens(DType compute, std::vector<KernelUse>& uses) {
+void one_step_and_tokens(const DeviceSeat& seat, DType compute, std::vector<KernelUse>& uses) {
   ConfigNode tree = parse_yaml(kTinyRun, "doctor");
   apply_override(tree, compute == DType::kF32 ? "model.dtype=fp32" : "model.dtype=bf16");
   const auto group = make_self_group();
-  Session session(plan_session(read_run(tree), 1, {}, {}), *group);
+  Session session(plan_session(read_run(tree), 1, seat, {}, {}), *group);
   static_cast<void>(session.start_fresh());
   Loader loader(session.plan().data.train, session.loader_options());
   const std::optional<StepBatch> batch = loader.next();
   CHECK(batch.has_value(), "synthetic data has no step");
   static_cast<void>(session.step().run(batch->micro_batches, batch->trained, batch->step));
-  note_candidates(compute, uses);
+  note_candidates(seat.device, compute, uses);
   const std::vector<int32_t> prompt{1, 2, 3};
   static_cast<void>(generate(session.runtime(), session.model().decoder(), prompt,
                              {.max_new_tokens = 2, .temperature = 0}));
-  note_candidates(compute, uses);
+  note_candidates(seat.device, compute, uses);
+}
+
+double copy_on_card(Runtime& runtime, const DeviceSeat& seat) {
+  constexpr int64_t kLargest = int64_t{1} << 30;
+  const int64_t bytes = std::min(kLargest, seat.card->memory / 16);
+  const Tensor from(runtime, {bytes}, DType::kU8, MemoryTag::kWorkspace);
+  const Tensor to(runtime, {bytes}, DType::kU8, MemoryTag::kWorkspace);
+  runtime.backend().zero(from.raw(), bytes);
+  double best = 0;
+  for (int repeat = 0; repeat <= kCopyRepeats; ++repeat) {
+    runtime.backend().synchronize();
+    const auto start = std::chrono::steady_clock::now();
+    runtime.backend().copy(to.raw(), from.raw(), bytes);
+    runtime.backend().synchronize();
+    const std::chrono::duration<double> took = std::chrono::steady_clock::now() - start;
+    if (repeat > 0) best = std::max(best, 2.0 * static_cast<double>(bytes) / took.count());
+  }
+  return best;
 }
 
 }  // namespace
 
-double copy_bandwidth(Runtime& runtime) {
+double copy_bandwidth(Runtime& runtime, const DeviceSeat& seat) {
+  if (seat.card) return copy_on_card(runtime, seat);
   const Tensor from(runtime, {kCopyBytes}, DType::kU8, MemoryTag::kWorkspace);
   const Tensor to(runtime, {kCopyBytes}, DType::kU8, MemoryTag::kWorkspace);
   auto* source = static_cast<char*>(from.raw());
@@ -78,15 +97,15 @@ double copy_bandwidth(Runtime& runtime) {
   return best;
 }
 
-std::vector<KernelUse> kernels_in_use() {
+std::vector<KernelUse> kernels_in_use(const DeviceSeat& seat) {
   std::vector<KernelUse> all;
   for (KernelSlotBase* slot : KernelSlotBase::all()) {
     KernelUse use{.slot = slot->name(), .candidates = {}, .ran = {}};
-    for (const std::string_view label : slot->labels(Device::kCpu))
+    for (const std::string_view label : slot->labels(seat.device))
       use.candidates.emplace_back(label);
     all.push_back(std::move(use));
   }
-  for (const DType compute : {DType::kF32, DType::kBF16}) one_step_and_tokens(compute, all);
+  for (const DType compute : {DType::kF32, DType::kBF16}) one_step_and_tokens(seat, compute, all);
   return all;
 }
 

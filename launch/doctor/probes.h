@@ -7,11 +7,13 @@
 
 #include "engine/core/dtype.h"
 #include "engine/tensor/runtime.h"
+#include "launch/device_choice.h"
 
 namespace ink {
 
-// Bytes read plus bytes written per second, all threads of this rank copying; best of several.
-[[nodiscard]] double copy_bandwidth(Runtime& runtime);
+// Bytes read plus bytes written per second, best of several: all threads of this rank copying, or
+// the card within its memory.
+[[nodiscard]] double copy_bandwidth(Runtime& runtime, const DeviceSeat& seat);
 
 struct KernelUse {
   std::string slot;
@@ -19,7 +21,7 @@ struct KernelUse {
   std::map<std::string, std::string> ran;  // compute type -> the candidate that ran; absent: none
 };
 // Trains a tiny model for one step and continues a prompt with it, in f32 and in bf16, and tells
-// which candidate of every slot ran.
-[[nodiscard]] std::vector<KernelUse> kernels_in_use();
+// which candidate of every slot ran on the seat's device.
+[[nodiscard]] std::vector<KernelUse> kernels_in_use(const DeviceSeat& seat);
 
 }  // namespace ink

@@ -2,7 +2,6 @@
 
 #include "engine/core/cpu_features.h"
 #include "engine/core/parallel_for.h"
-#include "engine/kernels/library_versions.h"
 
 namespace ink {
 namespace {
@@ -22,6 +21,17 @@ nlohmann::json trainer_state(Session& session, const RunCounters& counters,
 }
 
 }  // namespace
+
+WriterInfo writer_info(const SessionPlan& plan, std::string version) {
+  return {.version = std::move(version),
+          .instruction_set = instruction_set(),
+          .device = plan.seat.card
+                        ? fmt::format("{}, sm_{}", plan.seat.card->name, plan.seat.card->capability)
+                        : std::string(name_of(plan.seat.device)),
+          .libraries = plan.seat.libraries(),
+          .threads = thread_count(),
+          .layout = fmt::format("dp{}", plan.mesh.data)};
+}
 
 CheckpointKeeper::CheckpointKeeper(Session& session, RunLog* log, std::string run_id,
                                    std::string version, WriteHf write_hf)
@@ -52,12 +62,7 @@ void CheckpointKeeper::write(const RunCounters& counters, const SamplerState& sa
   if (session_.world().rank() != 0) return;
   SaveOptions save{.directory = options.dir,
                    .run_id = run_id_,
-                   .writer = {.version = version_,
-                              .instruction_set = instruction_set(),
-                              .device = "cpu",
-                              .libraries = library_versions(),
-                              .threads = thread_count(),
-                              .layout = fmt::format("dp{}", plan.mesh.data)},
+                   .writer = writer_info(plan, version_),
                    .keep = options.keep};
   if (saved_hf_) save.write_hf = write_hf_;
   const std::vector<StateTensor> tensors =

@@ -19,6 +19,9 @@ struct RunCounters {
   double loss = 0;                            // of the last step that had one
 };
 
+// What bit-exact resume of this run is promised for.
+[[nodiscard]] WriterInfo writer_info(const SessionPlan& plan, std::string version);
+
 class CheckpointKeeper {
  public:
   // log: rank 0's, else nullptr. write_hf: none = no hf/ in any save.

@@ -30,16 +30,18 @@ void wait_for_rank_0(Launch& launch, const std::function<bool()>& done) {
 
 }  // namespace
 
-SessionPlan plan_on_all_ranks(Launch& launch, const LoadedRun& loaded, const SessionFlags& flags) {
+SessionPlan plan_on_all_ranks(Launch& launch, const LoadedRun& loaded, const DeviceSeat& seat,
+                              const SessionFlags& flags) {
   SessionPlan plan;
   if (launch.size == 1) {
-    agreed(launch, [&] { plan = plan_session(loaded, 1, flags, show_progress); });
+    agreed(launch, [&] { plan = plan_session(loaded, 1, seat, flags, show_progress); });
     return plan;
   }
   std::future<SessionPlan> made;
   if (launch.rank == 0)
-    made = std::async(std::launch::async,
-                      [&] { return plan_session(loaded, launch.size, flags, show_progress); });
+    made = std::async(std::launch::async, [&] {
+      return plan_session(loaded, launch.size, seat, flags, show_progress);
+    });
   wait_for_rank_0(launch, [&] {
     return made.wait_for(std::chrono::milliseconds(500)) == std::future_status::ready;
   });
@@ -48,7 +50,7 @@ SessionPlan plan_on_all_ranks(Launch& launch, const LoadedRun& loaded, const Ses
     if (launch.rank == 0) plan = made.get();
   });
   agreed(launch, [&] {
-    if (launch.rank != 0) plan = plan_session(loaded, launch.size, flags, {});
+    if (launch.rank != 0) plan = plan_session(loaded, launch.size, seat, flags, {});
   });
   return plan;
 }

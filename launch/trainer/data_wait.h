@@ -12,6 +12,6 @@ namespace ink {
 
 // Collective. AgreedExit when any rank cannot plan.
 [[nodiscard]] SessionPlan plan_on_all_ranks(Launch& launch, const LoadedRun& loaded,
-                                            const SessionFlags& flags);
+                                            const DeviceSeat& seat, const SessionFlags& flags);
 
 }  // namespace ink

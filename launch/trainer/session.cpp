@@ -2,9 +2,9 @@
 
 #include "configs/schema/validate.h"
 #include "data/tokenizer/load.h"
-#include "engine/core/cpu_features.h"
 #include "models/common/positions.h"
 #include "optim/checkpoint/load.h"
+#include "parallel/comm/device_group.h"
 
 namespace ink {
 namespace {
@@ -21,13 +21,6 @@ Recompute recompute_of(RecomputeMode mode) {
   throw InternalError("unknown recompute mode");
 }
 
-void choose_device(const TrainSection& train) {
-  if (train.device == DeviceChoice::kCuda) {
-    throw Error(ExitCode::kConfig, "train.device",
-                "expected cpu or auto, got cuda: this build has no CUDA backend");
-  }
-}
-
 TrainStepOptions step_options_of(const SessionPlan& plan) {
   return {.label_smoothing = plan.run.train.label_smoothing,
           .z_loss = plan.run.train.z_loss,
@@ -42,12 +35,14 @@ RuntimeOptions runtime_options_of(const SessionPlan& plan) {
 
 }  // namespace
 
-SessionPlan plan_session(const LoadedRun& loaded, int world, const SessionFlags& flags,
+SessionPlan plan_session(const LoadedRun& loaded, int world, const DeviceSeat& seat,
+                         const SessionFlags& flags,
                          const std::function<void(const PrepareProgress&)>& progress) {
-  SessionPlan plan{
-      .run = loaded.options, .allow_data_change = flags.allow_data_change, .places = loaded.places};
+  SessionPlan plan{.run = loaded.options,
+                   .seat = seat,
+                   .allow_data_change = flags.allow_data_change,
+                   .places = loaded.places};
   const RunOptions& run = plan.run;
-  choose_device(run.train);
   const ParallelSection& p = run.parallel;
   plan.mesh = mesh_for_world(world, static_cast<int>(p.tensor), static_cast<int>(p.sequence),
                              static_cast<int>(p.ring), static_cast<int>(p.pipeline));
@@ -57,7 +52,7 @@ SessionPlan plan_session(const LoadedRun& loaded, int world, const SessionFlags&
                   .ramp = run.train.batch_ramp,
                   .skip = run.train.skip_steps};
   plan.batches.validate(plan.mesh.data, run.train.micro_batch_size);
-  plan.model = plan_model(run.model, plan.places, flags.import);
+  plan.model = plan_model(run.model, plan.places, seat, flags.import);
   if (!plan.model.tokenizer.empty()) {
     plan.tokenizer = load_tokenizer(plan.model.tokenizer);
     check_vocabulary(*plan.tokenizer, plan.model.options.vocab_size, "model.vocab_size");
@@ -83,12 +78,13 @@ SessionPlan plan_session(const LoadedRun& loaded, int world, const SessionFlags&
 Session::Session(SessionPlan plan, ProcessGroup& world)
     : plan_(std::move(plan)),
       world_(world),
-      runtime_(runtime_options_of(plan_)),
+      runtime_(runtime_options_of(plan_), plan_.seat.make()),
+      device_group_(make_device_group(runtime_, world)),
       model_(runtime_, plan_.model),
       optimizer_(runtime_, model_.parameters(), plan_.run.optim, plan_.total_steps,
                  static_cast<uint64_t>(plan_.run.train.seed)),
-      step_(runtime_, model_.decoder(), model_.parameters(), optimizer_, world_,
-            step_options_of(plan_)) {
+      step_(runtime_, model_.decoder(), model_.parameters(), optimizer_,
+            device_group_ ? *device_group_ : world_, step_options_of(plan_)) {
   runtime_.recompute = recompute_of(plan_.run.train.recompute);
 }
 
@@ -124,47 +120,6 @@ LoaderOptions Session::loader_options() const {
           .reset_positions = plan_.run.data.reset_positions,
           .steps = plan_.total_steps,
           .total_packs = plan_.total_packs};
-}
-
-MemoryEstimate estimate_memory(const SessionPlan& plan) {
-  const ModelOptions& m = plan.model.options;
-  const int64_t parameters = parameter_count(m), width = size_of(plan.model.compute);
-  const bool narrow_states = plan.run.optim.state_dtype == Precision::kBf16;
-  const int64_t tokens = plan.run.train.micro_batch_size * plan.run.data.max_length;
-  MemoryEstimate e;
-  e.weights = parameters * width;
-  e.gradients = parameters * 4;
-  e.optimizer = parameters * (narrow_states ? 4 : 8 + (width < 4 ? 4 : 0));
-  // Kept per layer and token: h and wo's input (H D), the two norms (2 h), qkv, gate, up and their
-  // product (3 f), in the compute type, and the log-sum-exp; norms and the product are rebuilt
-  // under selective recompute, full keeps the block's input alone.
-  const int64_t h = m.hidden_size, q = m.num_attention_heads * m.head_dim,
-                kv = m.num_key_value_heads * m.head_dim, f = m.intermediate_size;
-  const int64_t always = 2 * h + 2 * q + 2 * kv + 2 * f, cheap = 2 * h + f;
-  const int64_t layer = (always + cheap) * width + 4 * m.num_attention_heads + 8;
-  switch (plan.run.train.recompute) {
-    case RecomputeMode::kNone:
-      e.activations = tokens * layer * m.num_hidden_layers;
-      break;
-    case RecomputeMode::kSelective:
-      e.activations =
-          tokens * (layer - cheap * width) * m.num_hidden_layers + tokens * cheap * width;
-      break;
-    case RecomputeMode::kFull:
-      e.activations = tokens * (h * width * m.num_hidden_layers + layer);
-      break;
-  }
-  e.activations += tokens * (3 * h * width + 32);
-  e.workspace = (int64_t{32} << 20) * (width < 4 ? 3 : 2);
-  return e;
-}
-
-std::string MemoryEstimate::table() const {
-  const auto row = [](const char* name, int64_t bytes) {
-    return fmt::format("  {:<12} {:>9.1f} MiB\n", name, static_cast<double>(bytes) / (1 << 20));
-  };
-  return row("weights", weights) + row("gradients", gradients) + row("optimizer", optimizer) +
-         row("activations", activations) + row("workspace", workspace) + row("total", total());
 }
 
 }  // namespace ink

@@ -8,8 +8,10 @@
 
 #include "configs/schema/run_file.h"
 #include "data/loader/data_set.h"
+#include "launch/device_choice.h"
 #include "launch/model_instance.h"
 #include "launch/rendezvous/rendezvous.h"
+#include "launch/trainer/memory_estimate.h"
 #include "launch/trainer/train_step.h"
 #include "optim/checkpoint/find.h"
 #include "parallel/mesh/mesh.h"
@@ -19,6 +21,7 @@ namespace ink {
 // What is known before anything is allocated: the shape of the run. `train --dry-run` stops here.
 struct SessionPlan {
   RunOptions run;
+  DeviceSeat seat;
   bool allow_data_change = false;
   Places places;
   ModelPlan model;
@@ -38,19 +41,13 @@ struct SessionFlags {
 };
 
 // Reads headers, tokenises text into the cache where it has to. world: number of ranks.
-[[nodiscard]] SessionPlan plan_session(const LoadedRun& loaded, int world,
+[[nodiscard]] SessionPlan plan_session(const LoadedRun& loaded, int world, const DeviceSeat& seat,
                                        const SessionFlags& flags,
                                        const std::function<void(const PrepareProgress&)>& progress);
 
-// Bytes of tensor memory per tag that one rank will need, from shapes alone.
-struct MemoryEstimate {
-  int64_t weights = 0, gradients = 0, optimizer = 0, activations = 0, workspace = 0;
-  [[nodiscard]] int64_t total() const {
-    return weights + gradients + optimizer + activations + workspace;
-  }
-  [[nodiscard]] std::string table() const;
-};
-[[nodiscard]] MemoryEstimate estimate_memory(const SessionPlan& plan);
+[[nodiscard]] inline MemoryEstimate estimate_memory(const SessionPlan& plan) {
+  return estimate_memory(plan.model, plan.run);
+}
 
 class Session {
  public:
@@ -73,6 +70,7 @@ class Session {
   SessionPlan plan_;
   ProcessGroup& world_;
   Runtime runtime_;
+  std::unique_ptr<ProcessGroup> device_group_;  // where `world` does not carry the device's tensors
   ModelInstance model_;
   AdamW optimizer_;
   TrainStep step_;

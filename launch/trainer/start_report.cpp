@@ -5,7 +5,6 @@
 #include "engine/core/cpu_features.h"
 #include "engine/core/parallel_for.h"
 #include "engine/io/sha256.h"
-#include "engine/kernels/library_versions.h"
 
 namespace ink {
 namespace {
@@ -33,15 +32,26 @@ std::string data_text(const SessionPlan& plan) {
 }
 
 void warn_of_differences(RunLog& log, const OpenedCheckpoint& resume, const SessionPlan& plan) {
-  WriterInfo now = resume.manifest.writer;
-  now.instruction_set = instruction_set();
-  now.libraries = library_versions();
-  now.threads = thread_count();
-  now.layout = fmt::format("dp{}", plan.mesh.data);
+  const WriterInfo now = writer_info(plan, resume.manifest.writer.version);
   for (const std::string& line : differences(resume.manifest.writer, now)) {
     log.warning("resume",
                 line + ": the run goes on, but not bit by bit (f32 losses agree to 1e-5)");
   }
+}
+
+// What the run may use; nothing where only the system knows.
+std::optional<int64_t> available_memory(const SessionPlan& plan) {
+  if (plan.run.train.memory_limit) return plan.run.train.memory_limit->value;
+  if (plan.seat.card) return plan.seat.card->memory;
+  return std::nullopt;
+}
+
+// The table, and the levers where the whole of it does not fit.
+std::string memory_text(const SessionPlan& plan) {
+  const MemoryEstimate estimate = estimate_memory(plan);
+  const std::optional<int64_t> available = available_memory(plan);
+  if (!available || estimate.total() <= *available) return estimate.table();
+  return estimate.table() + memory_levers(plan.model, plan.run, *available) + "\n";
 }
 
 // The beginning of the first pack, so that a wrong tokenizer or a wrong file is seen at once.
@@ -60,22 +70,22 @@ void report_start(RunLog& log, Session& session, const StartFacts& facts) {
   const std::string config = dump_run(plan.run);
   const int64_t parameters = session.model().parameters().element_count();
   if (facts.resume) log.resume_at(facts.resume->manifest.step);
-  log.run(
-      {.command = facts.command,
-       .config_hash = sha256_of(std::as_bytes(std::span(config))).substr(0, 16),
-       .layout = layout_text(plan),
-       .devices = fmt::format("{} x cpu, {} threads each", session.world().size(), thread_count()),
-       .model = model_text(plan),
-       .resumed_from = facts.resume ? facts.resume->path.string() : "",
-       .parameters = parameters,
-       .trainable = parameters,
-       .total_steps = plan.total_steps,
-       .steps_per_epoch = plan.data.steps_per_epoch(plan.batches),
-       .tokens_per_step = tokens_per_step(plan),
-       .instruction_set = instruction_set(),
-       .libraries = library_versions()});
+  log.run({.command = facts.command,
+           .config_hash = sha256_of(std::as_bytes(std::span(config))).substr(0, 16),
+           .layout = layout_text(plan),
+           .devices = fmt::format("{} x {}", session.world().size(), plan.seat.text()),
+           .model = model_text(plan),
+           .resumed_from = facts.resume ? facts.resume->path.string() : "",
+           .parameters = parameters,
+           .trainable = parameters,
+           .total_steps = plan.total_steps,
+           .steps_per_epoch = plan.data.steps_per_epoch(plan.batches),
+           .tokens_per_step = tokens_per_step(plan),
+           .instruction_set = instruction_set(),
+           .libraries = plan.seat.libraries()});
   log.note("data: " + data_text(plan));
-  log.note("memory estimate per rank\n" + estimate_memory(plan).table());
+  log.note("memory estimate per rank\n" + memory_text(plan));
+  if (!plan.seat.note.empty()) log.note(plan.seat.note);
   for (const std::string& notice : facts.notices) log.warning("start", notice);
   for (const std::string& notice : plan.model.notices) log.note(notice);
   if (plan.run.faults)
@@ -97,20 +107,26 @@ void print_plan(const SessionPlan& plan, int world) {
   fmt::print("model    {}\n         {} parameters\n", model_text(plan),
              parameter_count(plan.model.options));
   fmt::print("data     {}\n", data_text(plan));
+  fmt::print("device   {}{}\n", plan.seat.text(),
+             plan.seat.note.empty() ? "" : " (" + plan.seat.note + ")");
   fmt::print("layout   {} rank(s): {}\n", world, layout_text(plan));
   fmt::print("steps    {} of {} tokens\n", plan.total_steps, tokens_per_step(plan));
   fmt::print("run dir  {}\n", plan.run.checkpoint.dir);
-  fmt::print("memory per rank (estimate)\n{}", estimate_memory(plan).table());
+  fmt::print("memory per rank (estimate)\n{}", memory_text(plan));
   fmt::print("disk per save (estimate)\n  {:.1f} MiB\n",
              static_cast<double>(save_estimate(plan)) / (1 << 20));
-  const int64_t limit = plan.run.train.memory_limit ? plan.run.train.memory_limit->value : 0;
-  if (limit > 0 && estimate_memory(plan).total() > limit) {
-    throw Error(
-        ExitCode::kOutOfMemory, "train.memory_limit",
-        fmt::format("expected at least {} bytes, got {}", estimate_memory(plan).total(), limit),
-        "cheapest first: train.recompute: selective, then full; a smaller train.micro_batch_size; "
-        "optim.state_dtype: bf16");
-  }
+  require_memory(plan);
+}
+
+void require_memory(const SessionPlan& plan) {
+  const std::optional<int64_t> available = available_memory(plan);
+  const int64_t needed = estimate_memory(plan).states();
+  if (!available || needed <= *available) return;
+  throw Error(ExitCode::kOutOfMemory,
+              plan.run.train.memory_limit ? "train.memory_limit" : "train.device",
+              fmt::format("expected {} bytes for weights, gradients and optimizer, got {}", needed,
+                          *available),
+              memory_levers(plan.model, plan.run, *available));
 }
 
 uint64_t save_estimate(const SessionPlan& plan) {

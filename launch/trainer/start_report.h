@@ -24,6 +24,10 @@ void report_end(RunLog& log, Session& session, const Trainer& trainer, EndReason
 // For --dry-run: on stdout, the same facts from headers alone.
 void print_plan(const SessionPlan& plan, int world);
 
+// Error(kOutOfMemory) with the levers when weights, gradients and optimizer alone are more than
+// train.memory_limit or, without one, than the card has.
+void require_memory(const SessionPlan& plan);
+
 // Bytes of disk that the next save needs.
 [[nodiscard]] uint64_t save_estimate(const SessionPlan& plan);
 

@@ -51,7 +51,7 @@ EndReason Trainer::run() {
   const SessionPlan& plan = session_.plan();
   Loader loader(plan.data.train, session_.loader_options(),
                 resumed_ ? std::optional(sampler_) : std::nullopt);
-  peak_ = cached_peak(plan.model.compute);
+  peak_ = cached_peak(plan.seat, plan.model.compute);
   bool stopped = false;
   if (counters_.step == 0) {
     stopped = !evaluate();
@@ -114,7 +114,7 @@ void Trainer::one_step(const StepBatch& batch, double data_seconds) {
 void Trainer::report(const StepBatch& batch, const StepResult& result, double seconds,
                      double data_seconds, double squared) {
   if (!peak_ && !batch.skipped)
-    peak_ = measure_peak(session_.runtime(), session_.plan().model.compute);
+    peak_ = measure_peak(session_.runtime(), session_.plan().seat, session_.plan().model.compute);
   if (log_ == nullptr) return;
   StepRow row = make_step_row(session_, batch, result,
                               {.seconds = seconds,

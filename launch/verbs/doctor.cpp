@@ -7,6 +7,7 @@
 #include "launch/doctor/machine.h"
 #include "launch/doctor/probes.h"
 #include "launch/machine_peak.h"
+#include "launch/verbs/value_flags.h"
 #include "launch/verbs/verb.h"
 
 namespace ink {
@@ -18,7 +19,7 @@ struct Missing {
   std::string what, remedy;
 };
 
-std::vector<Missing> what_is_missing(const Machine& machine) {
+std::vector<Missing> what_is_missing(const Machine& machine, const DevicePlatform& cuda) {
   std::vector<Missing> missing;
   if (!machine.mpi_built)
     missing.push_back({"MPI in this build: one process only",
@@ -29,15 +30,39 @@ std::vector<Missing> what_is_missing(const Machine& machine) {
   if (library_versions().starts_with("no "))
     missing.push_back({"oneDNN: matrix products fall back to own kernels",
                        "apt-get install libdnnl-dev, then build again with INKSTONE_ONEDNN=ON"});
-  if (machine.gpu_present)
-    missing.push_back({"CUDA in this build: the GPU of this machine is not used",
-                       "there is no CUDA backend yet"});
+  const bool built = has_backend(Device::kCuda);
+  if (machine.gpu_present && !built)
+    missing.push_back({"CUDA in this build: the card of this machine is not used",
+                       "install the CUDA toolkit, then build with the preset cuda-release"});
+  if (built && cuda.count == 0)
+    missing.push_back({"a usable card: " + cuda.problem,
+                       fmt::format("install the NVIDIA driver for CUDA {} or newer, check "
+                                   "CUDA_VISIBLE_DEVICES",
+                                   cuda.runtime)});
   return missing;
 }
 
-ordered_json examine() {
+ordered_json describe_cards(const Machine& machine, const DevicePlatform& cuda) {
+  ordered_json cards = ordered_json::array();
+  for (int i = 0; i < cuda.count; ++i) {
+    const DeviceFacts facts = device_facts(Device::kCuda, i);
+    cards.push_back({{"name", facts.name},
+                     {"capability", facts.capability},
+                     {"multiprocessors", facts.multiprocessors},
+                     {"memory_bytes", facts.memory}});
+  }
+  return {{"built", has_backend(Device::kCuda)},
+          {"runtime", cuda.runtime},
+          {"driver_supports", cuda.driver},
+          {"driver", machine.nvidia_driver},
+          {"cards", std::move(cards)}};
+}
+
+ordered_json examine(DeviceChoice wanted) {
   const Machine machine = look_at_machine();
-  Runtime runtime;
+  const DevicePlatform cuda = device_platform(Device::kCuda);
+  const DeviceSeat seat = choose_device(wanted);
+  Runtime runtime({}, seat.make());
   ordered_json result;
   result["version"] = INKSTONE_VERSION;
   result["processor"] = machine.processor;
@@ -46,18 +71,20 @@ ordered_json examine() {
   result["instruction_set"] = machine.instruction_set;
   result["memory_bytes"] = machine.memory;
   result["memory_available_bytes"] = machine.memory_available;
-  result["libraries"] = library_versions();
+  result["libraries"] = seat.libraries();
+  result["cuda"] = describe_cards(machine, cuda);
+  result["device"] = seat.text();
   result["mpi"] = machine.mpi_built;
   result["mpirun"] = machine.mpirun;
-  result["gemm_flops_per_s"] = {{"f32", measure_peak(runtime, DType::kF32)},
-                                {"bf16", measure_peak(runtime, DType::kBF16)}};
-  result["copy_bytes_per_s"] = copy_bandwidth(runtime);
+  result["gemm_flops_per_s"] = {{"f32", measure_peak(runtime, seat, DType::kF32)},
+                                {"bf16", measure_peak(runtime, seat, DType::kBF16)}};
+  result["copy_bytes_per_s"] = copy_bandwidth(runtime, seat);
   ordered_json kernels = ordered_json::array();
-  for (const KernelUse& use : kernels_in_use())
+  for (const KernelUse& use : kernels_in_use(seat))
     kernels.push_back({{"slot", use.slot}, {"candidates", use.candidates}, {"ran", use.ran}});
   result["kernels"] = std::move(kernels);
   ordered_json missing = ordered_json::array();
-  for (const Missing& one : what_is_missing(machine))
+  for (const Missing& one : what_is_missing(machine, cuda))
     missing.push_back({{"what", one.what}, {"remedy", one.remedy}});
   result["missing"] = std::move(missing);
   return result;
@@ -86,6 +113,14 @@ void print_text(const ordered_json& r) {
   fmt::print("memory           {:.1f} GiB, {:.1f} GiB free\n", gib(r["memory_bytes"]),
              gib(r["memory_available_bytes"]));
   fmt::print("libraries        {}\n", r["libraries"].get<std::string>());
+  const ordered_json& cuda = r["cuda"];
+  fmt::print("CUDA             {}, driver {} (for CUDA {}), {} cards\n",
+             cuda["runtime"].get<std::string>(), cuda["driver"].get<std::string>(),
+             cuda["driver_supports"].get<std::string>(), cuda["cards"].size());
+  for (const auto& card : cuda["cards"])
+    fmt::print("                 {}, sm_{}, {:.1f} GiB\n", card["name"].get<std::string>(),
+               card["capability"].get<int>(), gib(card["memory_bytes"]));
+  fmt::print("measured on      {}\n", r["device"].get<std::string>());
   fmt::print("MPI              {}, launcher {}\n",
              r["mpi"].get<bool>() ? "built in" : "not built in",
              mpirun.empty() ? "not found" : mpirun);
@@ -102,14 +137,20 @@ void print_text(const ordered_json& r) {
 }  // namespace
 
 void add_doctor(CLI::App& app, CommandLine& command) {
+  struct Arguments {
+    bool json = false;
+    std::string device = "auto";
+  };
   CLI::App* verb =
       app.add_subcommand("doctor", "what this machine has, how fast it is, what is missing");
-  auto json = std::make_shared<bool>(false);
-  verb->add_flag("--json", *json, "as JSON");
-  verb->callback([json, &command] {
-    command.run = [json] {
-      const ordered_json result = examine();
-      if (*json) {
+  auto a = std::make_shared<Arguments>();
+  verb->add_flag("--json", a->json, "as JSON");
+  verb->add_option("--device", a->device, "where to measure: auto, cpu or cuda")
+      ->capture_default_str();
+  verb->callback([a, &command] {
+    command.run = [a] {
+      const ordered_json result = examine(parse_device_flag(a->device));
+      if (a->json) {
         fmt::print("{}\n", result.dump(1));
       } else {
         print_text(result);

@@ -17,7 +17,7 @@ namespace {
 namespace fs = std::filesystem;
 
 struct GenerateArguments {
-  std::string model, tokenizer, in, out, dtype;
+  std::string model, tokenizer, in, out, dtype, device = "auto";
   std::vector<std::string> prompts, ids, stop;
   SamplingOptions sampling;
   bool json = false, no_verify = false;
@@ -78,14 +78,16 @@ void print_ids(const std::vector<int32_t>& ids) {
 ExitCode run(const GenerateArguments& a, const CommandLine& command) {
   check_sampling(a.sampling);
   const std::vector<Prompt> prompts = collect_prompts(a);
+  const DeviceSeat seat = choose_device(parse_device_flag(a.device));
   const ModelSource source = open_model(a.model, WeightForm::kAny, parse_precision_flag(a.dtype),
-                                        a.no_verify ? Verify::kNo : Verify::kYes);
+                                        a.no_verify ? Verify::kNo : Verify::kYes, seat);
   const auto tokenizer = open_tokenizer(a, source, prompts);
   if (!tokenizer && !a.stop.empty())
     throw Error(ExitCode::kConfig, "--stop", "expected a tokenizer to find texts with, got none");
-  Runtime runtime;
+  Runtime runtime({}, seat.make());
   const LoadedModel model = load_model(runtime, source);
   if (!command.quiet) {
+    if (!seat.note.empty()) fmt::print(stderr, "{}\n", seat.note);
     for (const std::string& notice : model.notices) fmt::print(stderr, "{}\n", notice);
   }
   SamplingOptions sampling = a.sampling;
@@ -151,6 +153,7 @@ void add_generate(CLI::App& app, CommandLine& command) {
   verb->add_option("-o,--out", a->out, "write the JSON lines into this file");
   add_sampling(*verb, *a);
   verb->add_option("--dtype", a->dtype, "fp32 or bf16; default: that of the model");
+  verb->add_option("--device", a->device, "auto, cpu or cuda")->capture_default_str();
   verb->add_flag("--json", a->json, "one JSON line per prompt, with ids and log-probabilities");
   verb->add_flag("--no-verify", a->no_verify, "use a checkpoint without checking file hashes");
   verb->callback([a, &command] { command.run = [a, &command] { return run(*a, command); }; });

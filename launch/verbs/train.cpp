@@ -94,12 +94,12 @@ std::vector<std::string> lifted_checks(const TrainArguments& arguments) {
   return lines;
 }
 
-void choose_kernels(const RunOptions& run) {
+void choose_kernels(const RunOptions& run, Device device) {
   for (const auto& [slot, label] : run.kernels) {
     bool found = false;
     for (KernelSlotBase* known : KernelSlotBase::all()) {
       if (slot != known->name()) continue;
-      known->choose(Device::kCpu, label);
+      known->choose(device, label);
       found = true;
     }
     if (!found)
@@ -117,13 +117,16 @@ ExitCode train(Launch& launch, PeerWatch& watch, const TrainArguments& arguments
   const RunOptions run = loaded->options;
   watch.configure(run.checkpoint.dir, std::chrono::seconds(run.parallel.timeout));
   if (launch.size > 1) agreed(launch, [&] { handshake(launch, run); });
-  SessionPlan plan = plan_on_all_ranks(launch, *loaded, arguments.flags);
+  const DeviceSeat seat = choose_device(launch, run.train.device,
+                                        arguments.dry_run ? CardNeed::kPlanOnly : CardNeed::kNow);
+  SessionPlan plan = plan_on_all_ranks(launch, *loaded, seat, arguments.flags);
   agreed(launch, [&] { require_common(launch, {{"data", plan.data.identity().dump(1)}}); });
-  agreed(launch, [&] { choose_kernels(plan.run); });
+  agreed(launch, [&] { choose_kernels(plan.run, seat.device); });
   if (arguments.dry_run) {
     if (first) print_plan(plan, launch.size);
     return ExitCode::kDone;
   }
+  agreed(launch, [&] { require_memory(plan); });
   const std::optional<OpenedCheckpoint> resume =
       resume_on_all_ranks(launch, run, arguments, notices);
   std::unique_ptr<RunDirectory> directory;
@@ -136,13 +139,16 @@ ExitCode train(Launch& launch, PeerWatch& watch, const TrainArguments& arguments
   });
   std::unique_ptr<Session> session;
   std::optional<nlohmann::json> state;
+  const ModelPlan model = plan.model;
   agreed(launch, [&] {
-    session = std::make_unique<Session>(std::move(plan), *launch.world);
-    if (resume) {
-      state = session->restore(*resume);
-    } else {
-      for (std::string& notice : session->start_fresh()) notices.push_back(std::move(notice));
-    }
+    with_memory_levers(model, run, [&] {
+      session = std::make_unique<Session>(std::move(plan), *launch.world);
+      if (resume) {
+        state = session->restore(*resume);
+      } else {
+        for (std::string& notice : session->start_fresh()) notices.push_back(std::move(notice));
+      }
+    });
   });
   std::unique_ptr<RunLog> log;
   TrainerOptions options{.max_steps = arguments.max_steps, .version = INKSTONE_VERSION};
@@ -158,7 +164,8 @@ ExitCode train(Launch& launch, PeerWatch& watch, const TrainArguments& arguments
     report_start(*log, *session, {.command = command.text, .resume = resume, .notices = notices});
   });
   Trainer trainer(*session, log.get(), std::move(options), state);
-  const EndReason reason = trainer.run();
+  EndReason reason = EndReason::kDone;
+  with_memory_levers(model, run, [&] { reason = trainer.run(); });
   if (log) report_end(*log, *session, trainer, reason);
   return reason == EndReason::kSignal || reason == EndReason::kMaxHours ? ExitCode::kStopped
                                                                         : ExitCode::kDone;

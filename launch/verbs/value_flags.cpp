@@ -45,6 +45,10 @@ std::optional<Precision> parse_precision_flag(const std::string& text) {
   return text.empty() ? std::nullopt : std::optional(choose<Precision>("--dtype", text));
 }
 
+DeviceChoice parse_device_flag(const std::string& text) {
+  return choose<DeviceChoice>("--device", text);
+}
+
 CLI::Validator one_of(std::vector<std::string> names) {
   const std::string list = fmt::format("{}", fmt::join(names, "|"));
   return {[names = std::move(names)](std::string& text) -> std::string {

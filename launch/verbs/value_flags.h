@@ -9,6 +9,7 @@
 
 #include "configs/schema/data_options.h"
 #include "configs/schema/model_keys.h"
+#include "configs/schema/train_options.h"
 
 namespace ink {
 
@@ -17,6 +18,8 @@ namespace ink {
 [[nodiscard]] DataFormat parse_format_flag(const std::string& text);
 // --dtype of a model that computes; empty: nothing.
 [[nodiscard]] std::optional<Precision> parse_precision_flag(const std::string& text);
+// --device: auto, cpu or cuda.
+[[nodiscard]] DeviceChoice parse_device_flag(const std::string& text);
 
 // Checks for option->check(): the message says what was expected and got.
 [[nodiscard]] CLI::Validator one_of(std::vector<std::string> names);

@@ -11,20 +11,20 @@ namespace {
 TEST(MachinePeak, IsMeasuredOnceAndKept) {
   const TemporaryFolder folder;
   setenv("XDG_CACHE_HOME", folder.path().c_str(), 1);
-  EXPECT_FALSE(cached_peak(DType::kF32));
+  EXPECT_FALSE(cached_peak({}, DType::kF32));
   folder.write("inkstone/peak.json", "{damaged");
-  EXPECT_FALSE(cached_peak(DType::kF32));
+  EXPECT_FALSE(cached_peak({}, DType::kF32));
 
   Runtime runtime;
-  const double peak = measure_peak(runtime, DType::kF32);
+  const double peak = measure_peak(runtime, {}, DType::kF32);
   EXPECT_GT(peak, 1e8);   // slower than any processor that runs this
   EXPECT_LT(peak, 1e15);  // faster than any
-  ASSERT_TRUE(cached_peak(DType::kF32));
-  EXPECT_EQ(*cached_peak(DType::kF32), peak);
-  EXPECT_FALSE(cached_peak(DType::kBF16));  // another type is another measurement
+  ASSERT_TRUE(cached_peak({}, DType::kF32));
+  EXPECT_EQ(*cached_peak({}, DType::kF32), peak);
+  EXPECT_FALSE(cached_peak({}, DType::kBF16));  // another type is another measurement
 
   folder.write("inkstone/peak.json", "{}");
-  EXPECT_FALSE(cached_peak(DType::kF32));
+  EXPECT_FALSE(cached_peak({}, DType::kF32));
   unsetenv("XDG_CACHE_HOME");
 }
 
@@ -32,8 +32,8 @@ TEST(MachinePeak, ACacheThatCannotBeWrittenIsNoError) {
   const TemporaryFolder folder;
   setenv("XDG_CACHE_HOME", folder.write("file", "x").c_str(), 1);
   Runtime runtime;
-  EXPECT_GT(measure_peak(runtime, DType::kF32), 1e8);
-  EXPECT_FALSE(cached_peak(DType::kF32));
+  EXPECT_GT(measure_peak(runtime, {}, DType::kF32), 1e8);
+  EXPECT_FALSE(cached_peak({}, DType::kF32));
   unsetenv("XDG_CACHE_HOME");
 }
 

@@ -20,6 +20,7 @@ struct Machine {
   std::size_t memory = std::size_t{8} << 30, used = 0;
   std::map<void*, std::size_t> blocks, pinned;
   std::map<const void*, int> max_shared;
+  long long launches = 0, failing = 0;
 };
 
 Machine& machine() {
@@ -76,6 +77,7 @@ void set_capability(int major, int minor) {
   machine().minor = minor;
 }
 void set_device_memory(std::size_t bytes) { machine().memory = bytes; }
+void fail_launch(long long number) { machine().failing = number; }
 
 cudaError_t set_max_shared(const void* kernel, int bytes) {
   auto& it = machine();
@@ -91,6 +93,8 @@ cudaError_t enqueue_launch(const cudaLaunchConfig_t& config, const void* kernel,
   {
     const std::lock_guard lock(machine().mutex);
     if (!fits(config, kernel)) return fail(cudaErrorInvalidConfiguration);
+    if (++machine().launches == machine().failing)
+      body = [] { throw std::runtime_error("this launch was asked to fail"); };
   }
   return enqueue(config.stream, [config, body = std::move(body), turns = order()] {
     const Order before = order();
@@ -125,6 +129,7 @@ cudaError_t cudaGetDeviceProperties(cudaDeviceProp* properties, int device) {
   if (device < 0 || device >= machine().devices) return fail(cudaErrorInvalidDevice);
   const auto& it = machine();
   *properties = {.name = {},
+                 .uuid = {{static_cast<char>(device)}},
                  .totalGlobalMem = it.memory,
                  .sharedMemPerBlock = ink::cuda_on_cpu::kDefaultShared,
                  .sharedMemPerBlockOptin = ink::cuda_on_cpu::shared_limit(it.major, it.minor),

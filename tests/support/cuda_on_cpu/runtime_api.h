@@ -50,8 +50,12 @@ enum cudaStreamCaptureStatus { cudaStreamCaptureStatusNone, cudaStreamCaptureSta
 inline constexpr unsigned cudaStreamNonBlocking = 1;
 inline constexpr unsigned cudaEventDisableTiming = 2;
 
+struct cudaUUID_t {
+  char bytes[16];
+};
 struct cudaDeviceProp {
   char name[256];
+  cudaUUID_t uuid;
   std::size_t totalGlobalMem, sharedMemPerBlock, sharedMemPerBlockOptin;
   int major, minor, multiProcessorCount, maxThreadsPerBlock, l2CacheSize;
 };
@@ -86,12 +90,12 @@ cudaError_t cudaMemcpyAsync(void* to, const void* from, std::size_t bytes, cudaM
 cudaError_t cudaMemsetAsync(void* pointer, int value, std::size_t bytes, cudaStream_t stream);
 
 cudaError_t cudaStreamCreateWithFlags(cudaStream_t* stream, unsigned flags);
+cudaError_t cudaStreamCreateWithPriority(cudaStream_t* stream, unsigned flags, int priority);
+cudaError_t cudaDeviceGetStreamPriorityRange(int* least, int* greatest);
 cudaError_t cudaStreamDestroy(cudaStream_t stream);
 cudaError_t cudaStreamSynchronize(cudaStream_t stream);
 cudaError_t cudaStreamQuery(cudaStream_t stream);
 cudaError_t cudaStreamWaitEvent(cudaStream_t stream, cudaEvent_t event, unsigned flags = 0);
-cudaError_t cudaStreamCreateWithPriority(cudaStream_t* stream, unsigned flags, int priority);
-cudaError_t cudaDeviceGetStreamPriorityRange(int* least, int* greatest);
 cudaError_t cudaEventCreateWithFlags(cudaEvent_t* event, unsigned flags);
 cudaError_t cudaEventDestroy(cudaEvent_t event);
 cudaError_t cudaEventRecord(cudaEvent_t event, cudaStream_t stream);
@@ -116,16 +120,17 @@ void set_streams(Streams streams);          // of the whole process
 void set_devices(int count);                // 0: as on a machine without a card
 void set_capability(int major, int minor);  // 7.5, 8.0, 8.6, 8.9, 9.0: limits follow
 void set_device_memory(std::size_t bytes);  // cudaMalloc fails past it
+void fail_launch(long long number);         // of the process, from 1: that kernel fails as it runs
 
 // Puts work into a stream, as a launch or a library call does.
 cudaError_t enqueue(cudaStream_t stream, std::function<void()> work);
+// Work that other ranks have a part in: done when `ready` has returned true. Not during a capture.
+cudaError_t enqueue_when(cudaStream_t stream, std::function<bool()> ready);
 cudaError_t enqueue_launch(const cudaLaunchConfig_t& config, const void* kernel,
                            std::function<void()> body);
 cudaError_t set_max_shared(const void* kernel, int bytes);
 
 }  // namespace ink::cuda_on_cpu
-// Work that other ranks have a part in: done when `ready` has returned true. Not during a capture.
-cudaError_t enqueue_when(cudaStream_t stream, std::function<bool()> ready);
 
 template <class... P, class... A>
 cudaError_t cudaLaunchKernelEx(const cudaLaunchConfig_t* config, void (*kernel)(P...),

@@ -1,0 +1,54 @@
+#include "engine/tensor/cuda_devices.h"
+
+#include <fmt/format.h>
+
+#include "engine/tensor/cuda_error.h"
+
+namespace ink {
+namespace {
+
+std::string version_text(int version) {
+  return version == 0 ? "none" : fmt::format("{}.{}", version / 1000, version % 1000 / 10);
+}
+
+DeviceFacts cuda_facts(int ordinal) {
+  cudaDeviceProp properties{};
+  check_cuda(cudaGetDeviceProperties(&properties, ordinal), "cudaGetDeviceProperties");
+  return facts_of(properties);
+}
+
+const bool registered =
+    register_probe(Device::kCuda, {.platform = cuda_platform, .facts = cuda_facts});
+
+}  // namespace
+
+DevicePlatform cuda_platform() {
+  DevicePlatform platform;
+  int driver = 0, runtime = 0;
+  // Both answer without a driver: 0 is "none".
+  (void)cudaDriverGetVersion(&driver);
+  (void)cudaRuntimeGetVersion(&runtime);
+  platform.driver = version_text(driver);
+  platform.runtime = version_text(runtime);
+  const cudaError_t asked = cudaGetDeviceCount(&platform.count);
+  if (asked == cudaSuccess && platform.count > 0) return platform;
+  (void)cudaGetLastError();  // it is handled here: the next launch must not report it
+  platform.count = 0;
+  platform.problem = driver == 0
+                         ? "there is no NVIDIA driver"
+                         : cudaGetErrorString(asked == cudaSuccess ? cudaErrorNoDevice : asked);
+  return platform;
+}
+
+DeviceFacts facts_of(const cudaDeviceProp& properties) {
+  std::string identity;
+  for (const char byte : properties.uuid.bytes)
+    identity += fmt::format("{:02x}", static_cast<unsigned char>(byte));
+  return {.name = properties.name,
+          .identity = std::move(identity),
+          .capability = properties.major * 10 + properties.minor,
+          .multiprocessors = properties.multiProcessorCount,
+          .memory = static_cast<int64_t>(properties.totalGlobalMem)};
+}
+
+}  // namespace ink

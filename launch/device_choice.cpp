@@ -1,0 +1,169 @@
+#include "launch/device_choice.h"
+
+#include <algorithm>
+#include <array>
+#include <fstream>
+#include <sstream>
+#include <vector>
+
+#include "engine/core/cpu_features.h"
+#include "engine/core/parallel_for.h"
+#include "engine/kernels/library_versions.h"
+#include "launch/rendezvous/agreement.h"
+#include "launch/rendezvous/share.h"
+
+namespace ink {
+namespace {
+
+constexpr size_t kIdentityBytes = 64;
+constexpr const char* kRunKey = "train.device";
+
+// A build without the CUDA backend cannot ask the driver; the system names it all the same.
+[[noreturn]] void no_backend(const char* place) {
+  const std::string driver = nvidia_driver();
+  throw Error(
+      ExitCode::kConfig, place,
+      fmt::format("expected auto or cpu, got cuda: this build has no CUDA backend; driver "
+                  "{}, CUDA runtime none",
+                  driver.empty() ? "none" : driver),
+      fmt::format("{}build with the preset cuda-release, which needs the CUDA toolkit (nvcc)",
+                  driver.empty() ? "install the NVIDIA driver and " : ""));
+}
+
+DeviceSeat processor(std::string note = {}) {
+  DeviceSeat seat;
+  seat.note = std::move(note);
+  return seat;
+}
+
+DeviceSeat card(int ordinal) {
+  return {.device = Device::kCuda,
+          .ordinal = ordinal,
+          .card = device_facts(Device::kCuda, ordinal),
+          .note = {}};
+}
+
+// What the backend says when it cannot be made: driver, runtime and remedy.
+[[noreturn]] void no_card(const char* place) {
+  if (!has_backend(Device::kCuda)) no_backend(place);
+  try {
+    static_cast<void>(make_backend(Device::kCuda));
+  } catch (const Error& error) {
+    throw Error(error.code(), place, error.what(), error.hint());
+  }
+  throw InternalError("a card was found after there was none");
+}
+
+// local_rank of local_size ranks on this machine. place: of errors.
+DeviceSeat choose(DeviceChoice wanted, CardNeed need, const char* place, int local_rank = 0,
+                  int local_size = 1) {
+  if (wanted == DeviceChoice::kCpu) return processor();
+  const DevicePlatform platform = device_platform(Device::kCuda);
+  if (platform.count == 0) {
+    if (wanted == DeviceChoice::kAuto) {
+      // A CPU build on a machine without cards has nothing to explain.
+      const bool plain = !has_backend(Device::kCuda) && nvidia_driver().empty();
+      return processor(plain ? "" : "device auto: cpu, because " + platform.problem);
+    }
+    if (need == CardNeed::kPlanOnly)
+      return {
+          .device = Device::kCuda,
+          .card = std::nullopt,
+          .note = "device cuda: planned for a card of sm_80 or newer; here " + platform.problem};
+    no_card(place);
+  }
+  if (platform.count > 1 && platform.count < local_size) {
+    throw Error(
+        ExitCode::kConfig, place,
+        fmt::format("expected a card for each of the {} ranks of this machine, got {} cards",
+                    local_size, platform.count),
+        fmt::format("start at most {} ranks per machine, or set train.device: cpu",
+                    platform.count));
+  }
+  return card(platform.count == 1 ? 0 : local_rank);
+}
+
+using Identity = std::array<uint8_t, kIdentityBytes>;
+
+std::vector<Identity> gather_identities(Launch& launch, const DeviceSeat& seat) {
+  std::vector<uint8_t> mine(kIdentityBytes, 0);
+  const std::string& text = seat.card->identity;
+  std::copy_n(text.begin(), std::min(text.size(), kIdentityBytes), mine.begin());
+  Runtime runtime;
+  const Tensor in = to_tensor(runtime, mine);
+  const Tensor out(runtime, {launch.size * static_cast<int64_t>(kIdentityBytes)}, DType::kU8);
+  launch.world->all_gather(in, out)->wait();
+  const std::vector<uint8_t> all = to_vector<uint8_t>(out);
+  std::vector<Identity> identities(static_cast<size_t>(launch.size));
+  for (size_t rank = 0; rank < identities.size(); ++rank)
+    std::copy_n(all.begin() + static_cast<std::ptrdiff_t>(rank * kIdentityBytes), kIdentityBytes,
+                identities[rank].begin());
+  return identities;
+}
+
+void require_own_card(Launch& launch, const DeviceSeat& seat) {
+  const std::vector<Identity> identities = gather_identities(launch, seat);
+  const auto mine = identities.begin() + launch.rank;
+  const auto first = std::find(identities.begin(), identities.end(), *mine);
+  if (first == mine) return;
+  throw Error(
+      ExitCode::kConfig, kRunKey,
+      fmt::format("expected a card for every rank, got ranks {} and {} on the same one ({}); "
+                  "{} ranks on this machine, {} cards",
+                  first - identities.begin(), launch.rank, seat.card->name, launch.local_size,
+                  device_platform(Device::kCuda).count),
+      "start at most one rank per card, or set train.device: cpu");
+}
+
+}  // namespace
+
+std::string DeviceSeat::text() const {
+  if (device == Device::kCpu) return fmt::format("cpu, {} threads", thread_count());
+  if (!card) return "cuda";
+  const DevicePlatform platform = device_platform(device);
+  return fmt::format("{}, sm_{}, {:.1f} GiB, CUDA {}, driver for {}", card->name, card->capability,
+                     static_cast<double>(card->memory) / (1 << 30), platform.runtime,
+                     platform.driver);
+}
+
+std::string DeviceSeat::libraries() const {
+  if (device == Device::kCpu) return library_versions();
+  const DevicePlatform platform = device_platform(device);
+  return fmt::format("{}, CUDA {}, driver for {}", library_versions(), platform.runtime,
+                     platform.driver);
+}
+
+DeviceSeat choose_device(DeviceChoice wanted, CardNeed need) {
+  return choose(wanted, need, "--device");
+}
+
+DeviceSeat choose_device(Launch& launch, DeviceChoice wanted, CardNeed need) {
+  DeviceSeat seat;
+  agreed(launch,
+         [&] { seat = choose(wanted, need, kRunKey, launch.local_rank, launch.local_size); });
+  if (launch.size == 1) return seat;
+  agreed(launch, [&] { require_common(launch, {{kRunKey, std::string(name_of(seat.device))}}); });
+  if (seat.card) agreed(launch, [&] { require_own_card(launch, seat); });
+  return seat;
+}
+
+DType native_compute(const DeviceSeat& seat) {
+  if (seat.device == Device::kCpu)
+    return has_avx512_bf16() || has_amx_bf16() ? DType::kBF16 : DType::kF32;
+  return !seat.card || seat.card->capability >= 80 ? DType::kBF16 : DType::kF16;
+}
+
+std::string nvidia_driver() {
+  std::ifstream file("/proc/driver/nvidia/version");
+  std::string line, word;
+  std::getline(file, line);
+  // "NVRM version: NVIDIA UNIX x86_64 Kernel Module  580.65.06  Sun Jul 27 ...": the first number.
+  for (std::istringstream words(line); words >> word;) {
+    if (std::isdigit(static_cast<unsigned char>(word[0])) != 0 &&
+        word.find('.') != std::string::npos)
+      return word;
+  }
+  return {};
+}
+
+}  // namespace ink

@@ -23,7 +23,9 @@ bool started_by_launcher() {
   return from_environment("SLURM_NTASKS") > 1 && std::getenv("SLURM_PROCID") != nullptr;
 }
 
-Launch join_launch(GroupOptions options) {
+namespace {
+
+Launch join(const GroupOptions& options) {
   if (started_by_launcher()) {
 #ifdef INKSTONE_MPI
     return join_mpi(options);
@@ -33,19 +35,33 @@ Launch join_launch(GroupOptions options) {
                 "build with INKSTONE_MPI=ON");
 #endif
   }
-  static_cast<void>(options);
+  if (const char* folder = std::getenv("INKSTONE_RENDEZVOUS_DIR"))
+    return join_folder(folder, options);
   Launch launch;
   launch.world = make_self_group();
+  return launch;
+}
+
+}  // namespace
+
+Launch join_launch(GroupOptions options) {
+  Launch launch = join(options);
+  launch.options = std::move(options);
   return launch;
 }
 
 void leave_launch(Launch& launch, ExitCode code, bool agreed) {
 #ifdef INKSTONE_MPI
   if (started_by_launcher()) leave_mpi(launch, code, agreed);
-#else
-  static_cast<void>(code);
-  static_cast<void>(agreed);
 #endif
+  if (launch.size > 1 && !agreed && launch.world != nullptr) {
+    try {
+      launch.world->abort(
+          fmt::format("rank {} left with code {}", launch.rank, static_cast<int>(code)));
+    } catch (const std::exception&) {  // the others are told; this rank has said why it leaves
+    }
+    std::_Exit(static_cast<int>(code));
+  }
   launch.world.reset();
 }
 

@@ -1,11 +1,14 @@
 // How a process finds out whether it is one of several, and gets the group of all of them.
 //
-// Under mpirun or srun (an MPI launcher's environment is present) MPI is initialised; otherwise the
-// process is alone and the library is never touched. finish() must be called once on the way out,
-// by every rank, with the code it leaves with.
+// Under mpirun or srun (an MPI launcher's environment is present) MPI is initialised, and the
+// library is never touched otherwise. Without MPI, ranks that somebody starts one by one meet in a
+// folder: INKSTONE_RENDEZVOUS_DIR (private, a new one per job), INKSTONE_RANKS and INKSTONE_RANK.
+// Else the process is alone. leave_launch() must be called once on the way out, by every rank, with
+// the code it leaves with.
 #pragma once
 
 #include <memory>
+#include <string>
 
 #include "engine/core/error.h"
 #include "parallel/comm/process_group.h"
@@ -15,6 +18,7 @@ namespace ink {
 struct Launch {
   int rank = 0, size = 1;
   int local_rank = 0, local_size = 1;  // among the ranks of this host
+  GroupOptions options;                // of `world`, and of other groups of the same ranks
   std::unique_ptr<ProcessGroup> world;
 };
 
@@ -33,6 +37,9 @@ struct Verdict {
 
 // True when an MPI launcher's environment is present.
 [[nodiscard]] bool started_by_launcher();
+
+// rendezvous/folder.cpp. folder: INKSTONE_RENDEZVOUS_DIR.
+[[nodiscard]] Launch join_folder(const std::string& folder, GroupOptions options);
 
 // rendezvous/mpi.cpp, only where the build has MPI.
 [[nodiscard]] Launch join_mpi(GroupOptions options);

@@ -43,12 +43,15 @@ void PeerWatch::waiting(const ProcessGroup& group, const FlightRecord& call, dou
   const std::string wait = describe_wait(group, call, seconds);
   for (const Peer& peer : peers_) {
     const PeerState state = state_of(peer, peers_[static_cast<size_t>(rank_)]);
-    if (state == PeerState::kGone)
-      throw Error(ExitCode::kPeer, group.name(), wait + ": " + describe(peer, state));
+    if (state != PeerState::kGone) continue;
+    write_flight_record(run_directory_, group);
+    throw Error(ExitCode::kPeer, group.name(), wait + ": " + describe(peer, state));
   }
-  if (seconds > timeout_.count())
+  if (seconds > timeout_.count()) {
+    write_flight_record(run_directory_, group);
     throw Error(ExitCode::kPeer, group.name(), wait + ": " + peers_that_matter(),
                 "parallel.timeout is the limit of one wait");
+  }
   if (stop_signal() == SIGTERM && seconds > kSecondsBeforeRecord && !recorded_) {
     recorded_ = true;
     write_flight_record(run_directory_, group);
@@ -78,8 +81,10 @@ std::string PeerWatch::peers_that_matter() const {
 void write_flight_record(const fs::path& run_directory, const ProcessGroup& group) {
   if (run_directory.empty() || !fs::is_directory(run_directory)) return;
   make_directory(run_directory / "flight");
-  write_file_atomically(run_directory / "flight" / fmt::format("rank-{}.jsonl", group.rank()),
-                        group.recorder().dump(group.name(), group.rank()));
+  const std::string kind = group.name() == "world" ? "" : "-" + group.name();
+  write_file_atomically(
+      run_directory / "flight" / fmt::format("rank-{}{}.jsonl", group.rank(), kind),
+      group.recorder().dump(group.name(), group.rank()));
 }
 
 }  // namespace ink

@@ -75,11 +75,11 @@ SessionPlan plan_session(const LoadedRun& loaded, int world, const DeviceSeat& s
   return plan;
 }
 
-Session::Session(SessionPlan plan, ProcessGroup& world)
+Session::Session(SessionPlan plan, ProcessGroup& world, const GroupOptions& options)
     : plan_(std::move(plan)),
       world_(world),
       runtime_(runtime_options_of(plan_), plan_.seat.make()),
-      device_group_(make_device_group(runtime_, world)),
+      device_group_(make_device_group(runtime_, world, options)),
       model_(runtime_, plan_.model),
       optimizer_(runtime_, model_.parameters(), plan_.run.optim, plan_.total_steps,
                  static_cast<uint64_t>(plan_.run.train.seed)),

@@ -51,7 +51,8 @@ struct SessionFlags {
 
 class Session {
  public:
-  Session(SessionPlan plan, ProcessGroup& world);
+  // options: of the group that carries a card's tensors.
+  Session(SessionPlan plan, ProcessGroup& world, const GroupOptions& options = {});
 
   // Random weights or an import; masters follow. Returns lines for the log.
   std::vector<std::string> start_fresh();

@@ -142,7 +142,7 @@ ExitCode train(Launch& launch, PeerWatch& watch, const TrainArguments& arguments
   const ModelPlan model = plan.model;
   agreed(launch, [&] {
     with_memory_levers(model, run, [&] {
-      session = std::make_unique<Session>(std::move(plan), *launch.world);
+      session = std::make_unique<Session>(std::move(plan), *launch.world, launch.options);
       if (resume) {
         state = session->restore(*resume);
       } else {

@@ -3,6 +3,7 @@
 #include "engine/autograd/backward.h"
 #include "launch/trainer/device_batch.h"
 #include "models/family.h"
+#include "parallel/comm/device_group.h"
 
 namespace ink {
 namespace {
@@ -43,9 +44,11 @@ TraineeOptions::TraineeOptions() : optim(golden_recipe()) {}
 Trainee::Trainee(const Golden& golden, ProcessGroup& group, const TraineeOptions& options)
     : threads_(options.threads > 0 ? options.threads : thread_count()),
       options_(with_dropout(golden.options(), options.dropout)),
+      runtime_({}, make_backend(options.device, options.ordinal)),
+      device_group_(make_device_group(runtime_, group)),
       model_(build(runtime_, table_, golden, options_, options)),
       optimizer_(runtime_, table_, options.optim, Fixture::kSteps, 0),
-      step_(runtime_, *model_, table_, optimizer_, group,
+      step_(runtime_, *model_, table_, optimizer_, device_group_ ? *device_group_ : group,
             {.overlap = options.overlap, .keep_gradients = true}) {
   optimizer_.copy_masters_from_parameters();
 }

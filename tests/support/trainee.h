@@ -17,6 +17,8 @@ struct TraineeOptions {
   Recompute recompute = Recompute::kNone;
   double dropout = 0;
   bool overlap = true;
+  Device device = Device::kCpu;
+  int ordinal = 0;     // which card; several ranks on cards need their transport linked
   int threads = 1;     // OpenMP threads while the Trainee lives; 0 = as many as before
   OptimSection optim;  // golden_recipe() unless set
   TraineeOptions();
@@ -52,6 +54,7 @@ class Trainee {
   ScopedThreads threads_;
   ModelOptions options_;
   Runtime runtime_;
+  std::unique_ptr<ProcessGroup> device_group_;  // where `group` does not carry the device's tensors
   ParameterTable table_;
   std::unique_ptr<Decoder> model_;
   AdamW optimizer_;

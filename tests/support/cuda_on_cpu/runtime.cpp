@@ -8,6 +8,7 @@
 #include <string>
 
 #include "tests/support/cuda_on_cpu/block.h"
+#include "tests/support/cuda_on_cpu/launch_log.h"
 #include "tests/support/cuda_on_cpu/runtime_api.h"
 #include "tests/support/cuda_on_cpu/streams.h"
 
@@ -93,6 +94,7 @@ cudaError_t enqueue_launch(const cudaLaunchConfig_t& config, const void* kernel,
   {
     const std::lock_guard lock(machine().mutex);
     if (!fits(config, kernel)) return fail(cudaErrorInvalidConfiguration);
+    log_launch(config, kernel, machine().major * 10 + machine().minor);
     if (++machine().launches == machine().failing)
       body = [] { throw std::runtime_error("this launch was asked to fail"); };
   }

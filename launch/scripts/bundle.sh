@@ -1,0 +1,81 @@
+#!/usr/bin/env bash
+# Packs what a machine with cards needs into one file: the program, the tests of the CUDA backend with the golden files they
+# read, GPU benchmarks, configs and shared libraries. It runs where there is a driver, glibc 2.36 or newer and the CUDA
+# libraries of the toolkit or of Python packages; nothing is installed there. Several ranks meet through a file (no MPI).
+set -euo pipefail
+cd "$(dirname "${BASH_SOURCE[0]}")/../.."
+
+usage() {
+  cat <<'TEXT'
+usage: launch/scripts/bundle.sh [--out FOLDER] [-j N]
+  --out  where the archive goes (default: bundle, which git ignores)
+  -j     compile jobs (default: all cores)
+TEXT
+}
+
+out=bundle
+jobs=$(nproc)
+while (($#)); do
+  case $1 in
+    --out) out=${2:?--out needs a folder} && shift ;;
+    -j) jobs=${2:?-j needs a number} && shift ;;
+    -h | --help) usage && exit 0 ;;
+    *) echo "error: bundle.sh: unknown argument $1" >&2 && usage >&2 && exit 2 ;;
+  esac
+  shift
+done
+
+limit_mib=45
+build=build/bundle
+cmake --preset bundle
+cmake --build "$build" -j "$jobs" --target inkstone gpu_programs
+
+name=inkstone-$(sed -n 's/^CMAKE_PROJECT_VERSION:STATIC=//p' "$build/CMakeCache.txt")-linux-x86_64
+work=$(mktemp -d)
+trap 'rm -rf "$work"' EXIT
+root=$work/$name
+mkdir -p "$root"/{bin,lib,tests,bench}
+programs=("$build/launch/inkstone")
+mapfile -t gpu_programs <"$build/gpu_programs.txt"
+programs+=("${gpu_programs[@]}")
+for program in "${programs[@]}"; do
+  strip --strip-unneeded -o "$root/bin/$(basename "$program")" "$program"
+done
+
+# Shared libraries: all but those of glibc, which belong to the machine, and those of CUDA, which run.sh looks for.
+glibc='^(linux-vdso|ld-linux.*|lib(c|m|dl|rt|util|anl|mvec|resolv|pthread|nss_.*|BrokenLocale|thread_db))\.so'
+cuda='^lib(cuda|cublas|cudart|cudnn|nccl|nvJitLink|nvrtc|nvToolsExt|cupti|cusparse|cusolver|cufft|curand|nvidia)'
+ldd "${programs[@]}" | awk '/=>/ { print $1, $3 }' | sort -u >"$work/libraries"
+if grep ' not$' "$work/libraries" >&2; then
+  echo "error: bundle.sh: expected every shared library to be there, got the ones above" >&2
+  exit 4
+fi
+while read -r library path; do
+  [[ ! $library =~ $glibc ]] || continue
+  if [[ $library =~ $cuda ]]; then
+    echo "$library" >>"$root/lib/cuda-libraries"
+  else
+    strip --strip-unneeded -o "$root/lib/$library" "$path"
+  fi
+done <"$work/libraries"
+touch "$root/lib/cuda-libraries"
+
+cp launch/scripts/bundle_run.sh "$root/run.sh"
+cp -r configs LICENSE "$root"
+find "$root/configs" -type f ! -name '*.yaml' -delete
+find "$root/configs" -type d -empty -delete
+cp -r tests/golden "$root/tests"
+find bench -maxdepth 1 \( -name '*.py' -o -name '*.sh' \) -exec cp -t "$root/bench" {} +
+git rev-parse HEAD >"$root/COMMIT"
+
+mkdir -p "$out"
+archive=$out/$name.tar.xz
+tar --sort=name --owner=0 --group=0 --numeric-owner -C "$work" -cf - "$name" | xz -9e -T"$jobs" >"$archive.part"
+size=$(stat -c %s "$archive.part")
+if ((size > limit_mib << 20)); then
+  echo "error: bundle.sh: expected at most $limit_mib MiB, got $((size >> 20)) MiB in $archive.part" >&2
+  exit 1
+fi
+mv "$archive.part" "$archive"
+printf 'bundle: %s, %.1f MiB, %d programs; unpack it and call ./run.sh\n' "$archive" \
+  "$(awk "BEGIN { print $size / 1048576 }")" "${#programs[@]}"

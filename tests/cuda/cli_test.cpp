@@ -1,0 +1,188 @@
+// The program on a card, as a user runs it: training, resume, generation, and what it says when a
+// card is absent, full, too old, shared or broken. Without a card the same program runs on the host
+// implementation (emulated_card.cpp).
+#include <algorithm>
+#include <sstream>
+
+#include "tests/cli/inkstone_run.h"
+
+namespace ink {
+namespace {
+
+namespace fs = std::filesystem;
+using nlohmann::json;
+
+constexpr const char* kTrain =
+    "train: {steps: 4, global_batch_size: 2, device: cuda}\n"
+    "checkpoint: {every: 2, keep: 9, async: false}";
+
+json first_row(const Workplace& place, const std::string& run, const std::string& event) {
+  std::istringstream lines(slurp(place / run / "metrics.jsonl"));
+  for (std::string line; std::getline(lines, line);) {
+    const json row = json::parse(line);
+    if (row.value("event", "") == event) return row;
+  }
+  return {};
+}
+
+bool card_is_there(const Workplace& place) {
+  const ChildResult doctor = place.run({"doctor", "--json"});
+  return doctor.code == 0 && !json::parse(doctor.out)["cuda"]["cards"].empty();
+}
+
+class CudaRun : public testing::Test {
+ protected:
+  void SetUp() override {
+    static const bool there = card_is_there(place_);
+    if (!there) GTEST_SKIP() << "no card on this machine";
+    place_.write_run(kTrain);
+  }
+  [[nodiscard]] ChildResult run(const std::vector<std::string>& arguments,
+                                const std::map<std::string, std::string>& variables = {}) const {
+    ChildOptions options = place_.options();
+    for (const auto& [name, value] : variables) options.variables[name] = value;
+    return place_.run(arguments, options);
+  }
+  Workplace place_;
+};
+
+TEST_F(CudaRun, TrainsLikeTheProcessor) {
+  expect_done(run({"train", "run.yaml", "--out", "card"}));
+  expect_done(run({"train", "run.yaml", "--out", "cpu", "train.device=cpu"}));
+  const StepColumns a = step_columns(place_ / "card"), b = step_columns(place_ / "cpu");
+  ASSERT_EQ(a.size(), 4u);
+  for (const auto& [step, row] : a) {
+    for (const char* name : {"tokens", "trained_tokens", "lr"})
+      EXPECT_EQ(row[name], b.at(step)[name]) << step << " " << name;
+    for (const char* name : {"loss", "grad_norm"})
+      EXPECT_NEAR(row[name].get<double>(), b.at(step)[name].get<double>(),
+                  1e-5 * row[name].get<double>())
+          << step << " " << name;
+  }
+  EXPECT_NE(first_row(place_, "card", "run")["devices"].get<std::string>().find("sm_"),
+            std::string::npos);
+}
+
+// Two runs, and one that was interrupted, are the same bit by bit.
+TEST_F(CudaRun, RepeatsAndResumesBitForBit) {
+  const std::vector<std::string> bf16 = {"model.dtype=bf16", "train.deterministic=true"};
+  const auto train = [&](std::vector<std::string> arguments) {
+    arguments.insert(arguments.begin(), {"train", "run.yaml"});
+    arguments.insert(arguments.end(), bf16.begin(), bf16.end());
+    expect_done(run(arguments));
+  };
+  train({"--out", "whole"});
+  train({"--out", "again"});
+  train({"--out", "cut", "--max-steps", "2"});
+  train({"--out", "cut", "--resume", "latest"});
+  const auto want = step_columns(place_ / "whole");
+  ASSERT_EQ(want.size(), 4u);
+  for (const char* other : {"again", "cut"}) {
+    EXPECT_EQ(step_columns(place_ / other), want) << other;
+    EXPECT_EQ(files_below(place_ / other / "step-4/state"),
+              files_below(place_ / "whole/step-4/state"))
+        << other;
+  }
+}
+
+// A checkpoint is a file: made on one device, used on the other.
+TEST_F(CudaRun, GeneratesWhatTheProcessorGenerates) {
+  expect_done(run({"train", "run.yaml", "--out", "card", "model.dtype=bf16"}));
+  const auto generate = [&](const std::string& device, const std::string& model) {
+    const ChildResult result =
+        run({"generate", "--model", model, "--ids", "5 6 7", "--max-new-tokens", "6",
+             "--temperature", "0", "--dtype", "fp32", "--json", "--device", device});
+    expect_done(result);
+    return result.code == 0 ? json::parse(result.out)["ids"] : json();
+  };
+  EXPECT_EQ(generate("cuda", "card/step-4"), generate("cpu", "card/step-4"));
+  EXPECT_EQ(generate("cuda", "card/step-2"), generate("cpu", "card/step-2"));
+  expect_done(run({"train", "run.yaml", "--out", "card", "--resume", "latest", "train.steps=6",
+                   "train.device=cpu", "model.dtype=bf16"}));
+  expect_done(run({"inspect", "card", "--verify"}));
+}
+
+TEST_F(CudaRun, MemoryThatRunsOutNamesTagsAndLevers) {
+  const ChildResult result =
+      run({"train", "run.yaml", "--out", "run", "--quiet", "data.max_length=64",
+           "train.micro_batch_size=2", "train.memory_limit=700KiB"});
+  EXPECT_EQ(result.code, 7) << result.err;
+  for (const char* word : {"error[7]: memory_limit", "optimizer", "activations",
+                           "hint: ", "train.recompute: full", "train.micro_batch_size: 1"})
+    EXPECT_NE(result.err.find(word), std::string::npos) << word << " in " << result.err;
+  const ChildResult hopeless =
+      run({"train", "run.yaml", "--out", "run", "--quiet", "train.memory_limit=100KiB"});
+  expect_error(hopeless, 7, {"weights, gradients and optimizer", "not enough"});
+}
+
+#ifdef INKSTONE_CUDA_ON_CPU_TEST
+
+TEST_F(CudaRun, AutoTakesTheCardThatIsThere) {
+  expect_done(run({"train", "run.yaml", "--out", "card", "train.device=auto", "train.steps=1"}));
+  EXPECT_NE(first_row(place_, "card", "run")["devices"].get<std::string>().find("CUDA on CPU"),
+            std::string::npos);
+  const ChildResult none =
+      run({"train", "run.yaml", "--out", "none", "train.device=auto", "train.steps=1"},
+          {{"EMULATED_CARDS", "0"}});
+  expect_done(none);
+  EXPECT_NE(none.err.find("device auto: cpu, because there is no NVIDIA driver"), std::string::npos)
+      << none.err;
+}
+
+TEST_F(CudaRun, NoCardIsOneClearError) {
+  const ChildResult result = run({"train", "run.yaml", "--out", "run"}, {{"EMULATED_CARDS", "0"}});
+  expect_error(result, 2, {"train.device", "driver", "CUDA 13.0", "install the NVIDIA driver"});
+  EXPECT_FALSE(fs::exists(place_ / "run"));
+  expect_error(run({"generate", "--model", "x", "--ids", "1", "--device", "cuda"},
+                   {{"EMULATED_CARDS", "0"}}),
+               2, {"--device", "driver"});
+  const ChildResult planned = run({"train", "run.yaml", "--dry-run"}, {{"EMULATED_CARDS", "0"}});
+  expect_done(planned);
+  EXPECT_NE(planned.out.find("planned for a card"), std::string::npos) << planned.out;
+}
+
+TEST_F(CudaRun, ACardThatIsFullEndsWithSeven) {
+  const ChildResult result =
+      run({"train", "run.yaml", "--out", "run", "--quiet", "data.max_length=64",
+           "train.micro_batch_size=8", "train.global_batch_size=8"},
+          {{"EMULATED_MEMORY", "1600000"}});
+  EXPECT_EQ(result.code, 7) << result.err;
+  for (const char* word : {"error[7]: memory", "activations", "hint: "})
+    EXPECT_NE(result.err.find(word), std::string::npos) << word << " in " << result.err;
+}
+
+// A kernel that fails shows at the next wait: the message names what was launched last.
+TEST_F(CudaRun, AFailedKernelIsNamed) {
+  const ChildResult result = run({"train", "run.yaml", "--out", "run", "--quiet"},
+                                 {{"EMULATED_FAILURE", "150"}, {"EMULATED_STREAMS", "late"}});
+  EXPECT_EQ(result.code, 1) << result.err;
+  EXPECT_NE(result.err.find("error[1]: internal: [one of the ops launched last: "),
+            std::string::npos)
+      << result.err;
+}
+
+TEST_F(CudaRun, CardsWithoutBf16ComputeInF16) {
+  const ChildResult result = run({"train", "run.yaml", "--out", "run", "model.dtype=bf16"},
+                                 {{"EMULATED_CAPABILITY", "75"}});
+  expect_done(result);
+  EXPECT_NE(result.err.find("has no bf16: computing in fp16 with loss scaling"), std::string::npos)
+      << result.err;
+  EXPECT_EQ(step_columns(place_ / "run").size(), 4u);
+}
+
+#ifdef INKSTONE_MPI
+TEST_F(CudaRun, FewerCardsThanRanksAreRefused) {
+  ChildOptions options = place_.options();
+  options.variables["EMULATED_CARDS"] = "1";
+  const ChildResult one = run_child(launcher_of(2, {"train", "run.yaml", "--out", "run"}), options);
+  expect_rank_error(one, 2, {"train.device", "ranks 0 and 1 on the same one", "1 cards"});
+  options.variables["EMULATED_CARDS"] = "2";
+  const ChildResult three =
+      run_child(launcher_of(3, {"train", "run.yaml", "--out", "run"}), options);
+  expect_rank_error(three, 2, {"train.device", "3 ranks", "2 cards"});
+}
+#endif
+#endif
+
+}  // namespace
+}  // namespace ink

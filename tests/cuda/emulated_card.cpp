@@ -1,0 +1,31 @@
+// The card of the emulated program, from the environment, so that a test can take it away, make it
+// small or let it fail: EMULATED_CARDS, EMULATED_CAPABILITY (90), EMULATED_MEMORY (bytes),
+// EMULATED_STREAMS=late, EMULATED_FAILURE (number of the launch that fails).
+#include <cuda_runtime.h>
+
+#include <cstdlib>
+#include <cstring>
+#include <string>
+
+namespace ink::cuda_on_cpu {
+namespace {
+
+template <class F>
+void with_number(const char* name, F&& f) {
+  if (const char* text = std::getenv(name)) f(std::stoll(text));
+}
+
+[[maybe_unused]] const bool configured = [] {
+  with_number("EMULATED_CARDS", [](long long n) { set_devices(static_cast<int>(n)); });
+  with_number("EMULATED_CAPABILITY", [](long long n) {
+    set_capability(static_cast<int>(n / 10), static_cast<int>(n % 10));
+  });
+  with_number("EMULATED_MEMORY", [](long long n) { set_device_memory(static_cast<size_t>(n)); });
+  with_number("EMULATED_FAILURE", [](long long n) { fail_launch(n); });
+  const char* streams = std::getenv("EMULATED_STREAMS");
+  if (streams != nullptr && std::strcmp(streams, "late") == 0) set_streams(Streams::kLate);
+  return true;
+}();
+
+}  // namespace
+}  // namespace ink::cuda_on_cpu

@@ -1,0 +1,158 @@
+// The golden models on the card, by the same bars as on the processor (tests/parity), and the
+// promises that are about the card alone: equal starts, equal repeats, the curve of the processor.
+//
+// On the host implementation the long runs are made with one model, and on the card with all.
+#include <gtest/gtest.h>
+
+#include "engine/tensor/devices.h"
+#include "models/generate/generator.h"
+#include "parallel/comm/self_group.h"
+#include "tests/support/compare.h"
+#include "tests/support/golden_run.h"
+
+namespace ink {
+namespace {
+
+constexpr double kF32 = 1e-5;  // rel-F of one tensor, relative of one number
+
+#ifdef INKSTONE_CUDA_ON_CPU_TEST
+constexpr bool kEmulated = true;
+#else
+constexpr bool kEmulated = false;
+#endif
+
+bool card_is_there() { return device_platform(Device::kCuda).count > 0; }
+
+TraineeOptions on_card() {
+  TraineeOptions options;
+  options.device = Device::kCuda;
+  return options;
+}
+
+class CudaTest : public testing::Test {
+ protected:
+  void SetUp() override {
+    if (!card_is_there()) GTEST_SKIP() << "no card: " << device_platform(Device::kCuda).problem;
+  }
+  Fixture fixture_;
+  std::unique_ptr<ProcessGroup> alone_ = make_self_group();
+};
+
+class CudaGoldenModel : public CudaTest, public testing::WithParamInterface<const char*> {
+ protected:
+  Golden golden_{GetParam()};
+};
+
+TEST_P(CudaGoldenModel, LogitsOfPackedRows) {
+  Trainee trainee(golden_, *alone_, on_card());
+  for (const int64_t row : {0, 3})
+    EXPECT_LE(logits_distance(trainee, golden_, fixture_, row), kF32) << "row " << row;
+}
+
+TEST_P(CudaGoldenModel, GradientOfEveryTensor) {
+  Trainee trainee(golden_, *alone_, on_card());
+  trainee.backward_of(fixture_.all(0), static_cast<double>(fixture_.trained(0)));
+  expect_close(trainee.gradients(), golden_.tensors("grad."), kF32, "gradient");
+}
+
+TEST_P(CudaGoldenModel, TenSteps) {
+  if (kEmulated && std::string(GetParam()) != "internlm2")
+    GTEST_SKIP() << "ten steps of one model are enough without a card";
+  Trainee trainee(golden_, *alone_, on_card());
+  const Series run = train(trainee, fixture_);
+  expect_series(run.losses, golden_.expected()["loss"], kF32, "loss");
+  expect_series(run.norms, golden_.expected()["grad_norm_before_clip"], kF32, "norm");
+  expect_series(run.rates, golden_.expected()["lr"], 1e-15, "rate");
+  if (std::string(GetParam()) != "internlm2") return;
+  expect_close(trainee.parameters(), golden_.tensors("after10.param."), kF32, "parameter");
+  expect_close(trainee.first_moments(), golden_.tensors("after10.exp_avg."), kF32, "m");
+  expect_close(trainee.second_moments(), golden_.tensors("after10.exp_avg_sq."), kF32, "v");
+}
+
+TEST_P(CudaGoldenModel, GreedyTokens) {
+  Trainee trainee(golden_, *alone_, on_card());
+  const nlohmann::json& greedy = golden_.expected()["greedy"];
+  const auto want = greedy["continuation"].get<std::vector<int32_t>>();
+  const Generated got =
+      generate(trainee.runtime(), trainee.model(), greedy["prompt"].get<std::vector<int32_t>>(),
+               {.max_new_tokens = static_cast<int64_t>(want.size()), .temperature = 0});
+  EXPECT_EQ(got.ids, want);
+}
+
+INSTANTIATE_TEST_SUITE_P(Models, CudaGoldenModel,
+                         testing::Values("internlm2", "internlm2_tied", "internlm2_wide",
+                                         "internlm1", "llama_tied", "qwen2_tied"),
+                         [](const auto& info) { return std::string(info.param); });
+
+TEST_F(CudaTest, Bf16GradientsWithinTwiceTheErrorOfTorch) {
+  const Golden golden("internlm2");
+  TraineeOptions options = on_card();
+  options.compute = DType::kBF16;
+  Trainee trainee(golden, *alone_, options);
+  const double loss =
+      trainee.backward_of(fixture_.all(0), static_cast<double>(fixture_.trained(0)));
+  EXPECT_NEAR(loss, golden.expected()["loss"][0].get<double>(), 2e-3 * loss);
+  expect_bf16_gradients(trainee.gradients(), golden);
+}
+
+// bf16 noise apart, a curve does not tell on which device it was made.
+TEST_F(CudaTest, CurveOfTheProcessor) {
+  const Golden golden("internlm2");
+  const int64_t steps = kEmulated ? 3 : Fixture::kSteps;
+  TraineeOptions options = on_card();
+  options.compute = DType::kBF16;
+  Trainee card(golden, *alone_, options);
+  options.device = Device::kCpu;
+  Trainee processor(golden, *alone_, options);
+  const Series a = train(card, fixture_, steps), b = train(processor, fixture_, steps);
+  for (size_t t = 0; t < a.losses.size(); ++t)
+    EXPECT_NEAR(a.losses[t], b.losses[t], (t == 0 ? 2e-3 : 1e-2) * b.losses[t]) << "step " << t;
+}
+
+TEST_F(CudaTest, RunsRepeatBitForBit) {
+  const Golden golden("internlm2_tied");
+  TraineeOptions options = on_card();
+  options.compute = DType::kBF16;
+  Trainee first(golden, *alone_, options), second(golden, *alone_, options);
+  const Series a = train(first, fixture_, 2), b = train(second, fixture_, 2);
+  EXPECT_EQ(a.losses, b.losses);
+  EXPECT_EQ(a.norms, b.norms);
+  EXPECT_EQ(first.parameters(), second.parameters());
+  EXPECT_EQ(first.second_moments(), second.second_moments());
+}
+
+TEST_F(CudaTest, RecomputeChangesNoBit) {
+  const Golden golden("internlm2_tied");
+  std::vector<NamedValues> gradients;
+  for (const Recompute policy : {Recompute::kNone, Recompute::kSelective, Recompute::kFull}) {
+    TraineeOptions options = on_card();
+    options.compute = DType::kBF16;
+    options.recompute = policy;
+    Trainee trainee(golden, *alone_, options);
+    trainee.backward_of(fixture_.pack(0, {3, 7}), 100.0);
+    gradients.push_back(trainee.gradients());
+  }
+  EXPECT_EQ(gradients[0], gradients[1]);
+  EXPECT_EQ(gradients[0], gradients[2]);
+}
+
+// The same weights from the same seed, in f32 and rounded.
+TEST_F(CudaTest, StartsWithTheValuesOfTheProcessor) {
+  for (const DType compute : {DType::kF32, DType::kBF16, DType::kF16}) {
+    std::vector<Values> values;
+    for (const Device device : {Device::kCpu, Device::kCuda}) {
+      Runtime runtime({}, make_backend(device));
+      ParameterTable table;
+      table.add(whole_parameter("w", {37, 65}, {InitRule::Kind::kNormal, 0.02F}));
+      table.add(whole_parameter("n", {65}, {InitRule::Kind::kConstant, 1.0F}));
+      table.materialize(runtime, compute);
+      table.initialize(7);
+      values.push_back(to_values(table.find("w")->value()));
+      EXPECT_EQ(to_values(table.find("n")->value()), Values(65, 1.0));
+    }
+    EXPECT_EQ(values[0], values[1]) << name_of(compute);
+  }
+}
+
+}  // namespace
+}  // namespace ink

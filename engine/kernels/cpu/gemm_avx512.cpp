@@ -1,4 +1,5 @@
-// AVX-512 parts of the packed GEMM: f32 FMA on tiles of 14 x 32 (28 of 32 registers hold sums);
+// AVX-512 parts of the packed GEMM: f32 FMA on tiles of 8 x 48 (24 of 32 registers hold sums, 11
+// loads serve 24 FMAs, so that a busy second hardware thread of the core costs little);
 // bf16 and f16 are widened while they are packed. VDPBF16PS is not used: on Intel cores without AMX
 // it does fewer products a second than f32 FMA (docs/benchmarks).
 #include <immintrin.h>
@@ -16,7 +17,8 @@
 namespace ink {
 namespace {
 
-constexpr int kRows = 14, kVectors = 2, kCols = 16 * kVectors;
+constexpr int kRows = 8, kVectors = 3, kCols = 16 * kVectors;
+constexpr int kAhead = 4;  // depths that panels of b are fetched before their use
 
 __mmask16 first_lanes(int64_t count) {
   return count >= 16 ? 0xffff : count <= 0 ? 0 : static_cast<__mmask16>((1u << count) - 1);
@@ -46,11 +48,12 @@ void save(f16* x, __mmask16 lanes, __m512 value) {
   _mm256_mask_storeu_epi16(x, lanes, _mm512_cvtps_ph(value, _MM_FROUND_TO_NEAREST_INT));
 }
 
-// Rows become columns, in place: 4 x 4 blocks of single lanes, then of 128-bit lanes.
-void transpose(__m512 (&r)[16]) {
-  __m512 t[16];
+// 4 x 4 blocks of single lanes: t[i + c] gets, in its 128-bit lane l, elements 4 l + c of rows i to
+// i + 3.
+template <int kCount>
+void transpose_blocks(const __m512 (&r)[kCount], __m512 (&t)[kCount]) {
 #pragma GCC unroll 4
-  for (int i = 0; i < 16; i += 4) {
+  for (int i = 0; i < kCount; i += 4) {
     const __m512d a = _mm512_castps_pd(_mm512_unpacklo_ps(r[i], r[i + 1]));
     const __m512d b = _mm512_castps_pd(_mm512_unpackhi_ps(r[i], r[i + 1]));
     const __m512d c = _mm512_castps_pd(_mm512_unpacklo_ps(r[i + 2], r[i + 3]));
@@ -60,6 +63,12 @@ void transpose(__m512 (&r)[16]) {
     t[i + 2] = _mm512_castpd_ps(_mm512_unpacklo_pd(b, d));
     t[i + 3] = _mm512_castpd_ps(_mm512_unpackhi_pd(b, d));
   }
+}
+
+// Rows become columns, in place.
+void transpose(__m512 (&r)[16]) {
+  __m512 t[16];
+  transpose_blocks(r, t);
 #pragma GCC unroll 4
   for (int i = 0; i < 4; ++i) {
     const __m512 a = _mm512_shuffle_f32x4(t[i], t[i + 4], 0x88);
@@ -70,6 +79,24 @@ void transpose(__m512 (&r)[16]) {
     r[i + 4] = _mm512_shuffle_f32x4(b, d, 0x88);
     r[i + 8] = _mm512_shuffle_f32x4(a, c, 0xdd);
     r[i + 12] = _mm512_shuffle_f32x4(b, d, 0xdd);
+  }
+}
+
+// Eight rows become sixteen columns of eight, side by side at `to`.
+void transpose_eight(const __m512 (&r)[8], float* to) {
+  __m512 t[8];
+  transpose_blocks(r, t);
+  const __m512i low = _mm512_setr_epi64(0, 1, 8, 9, 2, 3, 10, 11);
+  const __m512i high = _mm512_setr_epi64(4, 5, 12, 13, 6, 7, 14, 15);
+#pragma GCC unroll 4
+  for (int c = 0; c < 4; ++c) {
+    const __m512d a = _mm512_castps_pd(t[c]), b = _mm512_castps_pd(t[c + 4]);
+    const __m512d x = _mm512_permutex2var_pd(a, low, b), y = _mm512_permutex2var_pd(a, high, b);
+    double* column = reinterpret_cast<double*>(to + 8 * c);
+    _mm256_storeu_pd(column, _mm512_castpd512_pd256(x));
+    _mm256_storeu_pd(column + 16, _mm512_extractf64x4_pd(x, 1));
+    _mm256_storeu_pd(column + 32, _mm512_castpd512_pd256(y));
+    _mm256_storeu_pd(column + 48, _mm512_extractf64x4_pd(y, 1));
   }
 }
 
@@ -103,12 +130,27 @@ void pack_along(const T* x, int64_t outer_stride, int64_t count, int64_t depth, 
   }
 }
 
+// The a panels: whole groups of 16 depths by the narrow transpose.
+template <class T>
+void pack_eight(const T* x, int64_t outer_stride, int64_t depth, float* panel) {
+  const int64_t whole = depth / 16 * 16;
+  for (int64_t p = 0; p < whole; p += 16) {
+    __m512 r[8];
+#pragma GCC unroll 8
+    for (int j = 0; j < 8; ++j) r[j] = load(0xffff, x + j * outer_stride + p);
+    transpose_eight(r, panel + p * 8);
+  }
+  if (whole < depth) pack_along<T, 8>(x + whole, outer_stride, 8, depth - whole, panel + whole * 8);
+}
+
 template <class T, int kWidth>
 void pack_typed(const GemmOperand& operand, int64_t outer, int64_t count, int64_t depth_begin,
                 int64_t depth, float* panel) {
   const T* x = static_cast<const T*>(operand.data) + outer * operand.outer_stride +
                depth_begin * operand.depth_stride;
-  if (operand.depth_stride == 1) {
+  if (operand.depth_stride == 1 && kWidth == 8 && count == 8) {
+    pack_eight<T>(x, operand.outer_stride, depth, panel);
+  } else if (operand.depth_stride == 1) {
     pack_along<T, kWidth>(x, operand.outer_stride, count, depth, panel);
   } else {
     pack_across<T, kWidth>(x, operand.depth_stride, count, depth, panel);
@@ -129,25 +171,30 @@ void pack(const GemmOperand& operand, int64_t outer, int64_t count, int64_t dept
 
 void multiply(int64_t depth, const float* a, const float* b, WriteMode mode, float* tile) {
   __m512 sum[kRows][kVectors];
-#pragma GCC unroll 14
+#pragma GCC unroll 8
   for (int i = 0; i < kRows; ++i) {
-#pragma GCC unroll 2
+#pragma GCC unroll 3
     for (int v = 0; v < kVectors; ++v)
       sum[i][v] = mode == WriteMode::kAccumulate ? _mm512_loadu_ps(tile + i * kCols + 16 * v)
                                                  : _mm512_setzero_ps();
   }
   for (int64_t p = 0; p < depth; ++p, a += kRows, b += kCols) {
-    const __m512 b0 = _mm512_loadu_ps(b), b1 = _mm512_loadu_ps(b + 16);
-#pragma GCC unroll 14
+    __m512 bv[kVectors];
+#pragma GCC unroll 3
+    for (int v = 0; v < kVectors; ++v) {
+      _mm_prefetch(reinterpret_cast<const char*>(b + kAhead * kCols + 16 * v), _MM_HINT_T0);
+      bv[v] = _mm512_loadu_ps(b + 16 * v);
+    }
+#pragma GCC unroll 8
     for (int i = 0; i < kRows; ++i) {
       const __m512 ai = _mm512_set1_ps(a[i]);
-      sum[i][0] = _mm512_fmadd_ps(ai, b0, sum[i][0]);
-      sum[i][1] = _mm512_fmadd_ps(ai, b1, sum[i][1]);
+#pragma GCC unroll 3
+      for (int v = 0; v < kVectors; ++v) sum[i][v] = _mm512_fmadd_ps(ai, bv[v], sum[i][v]);
     }
   }
-#pragma GCC unroll 14
+#pragma GCC unroll 8
   for (int i = 0; i < kRows; ++i) {
-#pragma GCC unroll 2
+#pragma GCC unroll 3
     for (int v = 0; v < kVectors; ++v) _mm512_storeu_ps(tile + i * kCols + 16 * v, sum[i][v]);
   }
 }

@@ -7,133 +7,170 @@
 namespace ink {
 namespace {
 
-// Block sizes. A panel pair of kDepth stays near the first-level cache, kAPanels panels of a in the
-// second level, a block of b in the last level; kRows bounds the memory for unfinished sums.
-constexpr int64_t kDepth = 384;
-constexpr int64_t kAPanels = 16;
+// A panel pair of kDepth passes through the first-level cache; the panels of one job at one such
+// depth stay in the second level; both packed blocks of kRows, kCols and kDeep in the last.
+constexpr int64_t kDepth = 256;
+constexpr int64_t kDeep = 4 * kDepth;
+constexpr int64_t kRows = 1024;
 constexpr int64_t kCols = 1024;
-constexpr int64_t kRows = 2048;
+// A job: about this many rows and columns of c, fewer where that leaves a thread too few jobs to
+// even out cores of different speed.
+constexpr int64_t kJobRows = 256, kJobCols = 288;
+constexpr int64_t kJobsPerThread = 8;
 
 int64_t ceil_div(int64_t a, int64_t b) { return (a + b - 1) / b; }
 
-// How the threads share the tiles of a block: by rows first, by columns where there are few rows.
+// Panels of a block, cut into jobs of equal size.
 struct Grid {
-  int64_t rows = 1, cols = 1;
-};
+  int64_t row_panels, col_panels, job_rows, job_cols;
 
-Grid make_grid(int64_t row_panels, int64_t col_panels, int64_t threads) {
-  Grid best;
-  int64_t least = row_panels * col_panels;
-  for (int64_t rows = threads; rows >= 1; --rows) {
-    if (threads % rows != 0) continue;
-    const int64_t cols = threads / rows;
-    const int64_t largest = ceil_div(row_panels, rows) * ceil_div(col_panels, cols);
-    if (largest < least) {
-      least = largest;
-      best = {rows, cols};
-    }
-  }
-  return best;
-}
+  [[nodiscard]] int64_t row_jobs() const { return ceil_div(row_panels, job_rows); }
+  [[nodiscard]] int64_t col_jobs() const { return ceil_div(col_panels, job_cols); }
+  [[nodiscard]] int64_t jobs() const { return row_jobs() * col_jobs(); }
+};
 
 struct Range {
   int64_t begin, end;
 };
 
-Range share(int64_t count, int64_t parts, int64_t which) {
-  return {count * which / parts, count * (which + 1) / parts};
-}
-
 // One block of c, [row, row + rows) x [col, col + cols), at one block of the depth.
 struct Block {
-  int64_t row, rows, col, cols, depth_begin, depth;
+  int64_t row, rows, col, cols, begin, deep;
   bool first, last;  // of the depth
 };
 
+// Both operands of a block are packed by all threads, then threads take jobs as they come: whoever
+// computes a tile, its sums run over the depth in the same order.
 template <class Acc>
 class PackedGemm {
  public:
   PackedGemm(Runtime& runtime, const Gemm& gemm, const GemmKernels<Acc>& kernels)
-      : gemm_(gemm), kernels_(kernels), threads_(thread_count()) {
-    depth_blocks_ = std::max<int64_t>(1, ceil_div(gemm.k, kDepth));
-    depth_ = ceil_div(gemm.k, depth_blocks_);
-    tile_ = kernels.a_width * kernels.b_width;
-    const int64_t row_panels = ceil_div(std::min(gemm.m, kRows), kernels.a_width);
-    const int64_t col_panels = ceil_div(std::min(gemm.n, kCols), kernels.b_width);
-    sums_size_ = depth_blocks_ > 1 ? row_panels * col_panels * tile_ : 0;
-    b_size_ = col_panels * kernels.b_width * depth_;
-    a_size_ = std::min(row_panels, kAPanels) * kernels.a_width * depth_;
-    own_size_ = (a_size_ + tile_ + 63) / 64 * 64;
-    workspace_ = Tensor(runtime, Shape{b_size_ + sums_size_ + threads_ * own_size_ + 64},
+      : gemm_(gemm),
+        kernels_(kernels),
+        tile_(kernels.a_width * kernels.b_width),
+        deep_blocks_(std::max<int64_t>(1, ceil_div(gemm.k, kDeep))),
+        deep_(ceil_div(gemm.k, deep_blocks_)) {
+    const Grid grid = make_grid(std::min(gemm.m, kRows), std::min(gemm.n, kCols));
+    const int64_t a_size = aligned(grid.row_panels * kernels.a_width * deep_);
+    const int64_t b_size = aligned(grid.col_panels * kernels.b_width * deep_);
+    const int64_t sums_size = deep_blocks_ > 1 ? grid.row_panels * grid.col_panels * tile_ : 0;
+    own_size_ = aligned(grid.job_rows * grid.job_cols * tile_);
+    workspace_ = Tensor(runtime, Shape{a_size + b_size + sums_size + thread_count() * own_size_},
                         dtype_of<Acc>::value, MemoryTag::kWorkspace);
-    own_ = workspace_.data<Acc>();
-    b_ = own_ + threads_ * own_size_;
-    sums_ = b_ + b_size_;
+    a_ = workspace_.data<Acc>();
+    b_ = a_ + a_size;
+    own_ = b_ + b_size;
+    sums_ = own_ + thread_count() * own_size_;
   }
 
   // Called by every thread of the team.
   void run() const {
     for (int64_t row = 0; row < gemm_.m; row += kRows) {
       for (int64_t col = 0; col < gemm_.n; col += kCols) {
-        for (int64_t d = 0; d < depth_blocks_; ++d) {
-          const int64_t begin = d * depth_;
+        for (int64_t d = 0; d < deep_blocks_; ++d) {
+          const int64_t begin = d * deep_;
           run_block({row, std::min(kRows, gemm_.m - row), col, std::min(kCols, gemm_.n - col),
-                     begin, std::max<int64_t>(0, std::min(depth_, gemm_.k - begin)), d == 0,
-                     d + 1 == depth_blocks_});
+                     begin, std::max<int64_t>(0, std::min(deep_, gemm_.k - begin)), d == 0,
+                     d + 1 == deep_blocks_});
         }
       }
     }
   }
 
  private:
+  static int64_t aligned(int64_t count) { return ceil_div(count, 64) * 64; }
+
+  [[nodiscard]] Grid make_grid(int64_t rows, int64_t cols) const {
+    Grid grid{ceil_div(rows, kernels_.a_width), ceil_div(cols, kernels_.b_width), 0, 0};
+    const auto cut = [](int64_t panels, int64_t most) {
+      return ceil_div(panels, ceil_div(panels, std::max<int64_t>(1, most)));
+    };
+    grid.job_rows = cut(grid.row_panels, kJobRows / kernels_.a_width);
+    grid.job_cols = cut(grid.col_panels, kJobCols / kernels_.b_width);
+    while (grid.jobs() < kJobsPerThread * thread_count() && grid.job_rows > 4)
+      grid.job_rows = cut(grid.row_panels, grid.job_rows / 2);
+    return grid;
+  }
+
   void run_block(const Block& block) const {
-    const int64_t col_panels = ceil_div(block.cols, kernels_.b_width);
-    const int64_t row_panels = ceil_div(block.rows, kernels_.a_width);
-#pragma omp for schedule(static)
-    for (int64_t j = 0; j < col_panels; ++j) {
-      const int64_t at = j * kernels_.b_width;
-      kernels_.pack_b(gemm_.b, block.col + at, std::min(kernels_.b_width, block.cols - at),
-                      block.depth_begin, block.depth, b_ + at * block.depth);
+    const Grid grid = make_grid(block.rows, block.cols);
+    // What is packed already stays: a over the columns, b over the rows, where all depth fits.
+    if (deep_blocks_ > 1 || block.col == 0) {
+      pack(gemm_.a, kernels_.pack_a, kernels_.a_width, block.row, block.rows, block, a_);
     }
-    const Grid grid = make_grid(row_panels, col_panels, threads_);
-#pragma omp for schedule(static)
-    for (int64_t job = 0; job < grid.rows * grid.cols; ++job) {
-      const Range cols = share(col_panels, grid.cols, job % grid.cols);
-      const Range rows = share(row_panels, grid.rows, job / grid.cols);
-      for (int64_t i = rows.begin; i < rows.end; i += kAPanels)
-        run_panels(block, {i, std::min(i + kAPanels, rows.end)}, cols, row_panels);
+    if (deep_blocks_ > 1 || gemm_.n > kCols || block.row == 0) {
+      pack(gemm_.b, kernels_.pack_b, kernels_.b_width, block.col, block.cols, block, b_);
+    }
+#pragma omp barrier
+#pragma omp for schedule(dynamic, 1)
+    for (int64_t job = 0; job < grid.jobs(); ++job) {
+      const int64_t i = job % grid.row_jobs() * grid.job_rows;
+      const int64_t j = job / grid.row_jobs() * grid.job_cols;
+      run_job(block, grid, {i, std::min(i + grid.job_rows, grid.row_panels)},
+              {j, std::min(j + grid.job_cols, grid.col_panels)});
     }
   }
 
-  void run_panels(const Block& block, Range rows, Range cols, int64_t row_panels) const {
-    Acc* a = own_ + thread_index() * own_size_;
-    Acc* own_tile = a + a_size_;
-    const int64_t a_width = kernels_.a_width, b_width = kernels_.b_width;
-    for (int64_t i = rows.begin; i < rows.end; ++i) {
-      kernels_.pack_a(gemm_.a, block.row + i * a_width, std::min(a_width, block.rows - i * a_width),
-                      block.depth_begin, block.depth, a + (i - rows.begin) * a_width * block.depth);
-    }
-    for (int64_t j = cols.begin; j < cols.end; ++j) {
-      const Acc* b = b_ + j * b_width * block.depth;
-      for (int64_t i = rows.begin; i < rows.end; ++i) {
-        Acc* tile = depth_blocks_ > 1 ? sums_ + (j * row_panels + i) * tile_ : own_tile;
-        kernels_.multiply(block.depth, a + (i - rows.begin) * a_width * block.depth, b,
-                          block.first ? WriteMode::kOverwrite : WriteMode::kAccumulate, tile);
-        if (block.last) {
-          kernels_.store(tile, std::min(a_width, block.rows - i * a_width),
-                         std::min(b_width, block.cols - j * b_width), gemm_.c,
-                         block.row + i * a_width, block.col + j * b_width);
-        }
+  // Panels of one operand: for every kDepth of the block, all of its panels side by side.
+  void pack(const GemmOperand& x, typename GemmKernels<Acc>::Pack pack_panel, int64_t width,
+            int64_t outer, int64_t count, const Block& block, Acc* to) const {
+    const int64_t panels = ceil_div(count, width);
+#pragma omp for schedule(dynamic, 4) nowait
+    for (int64_t i = 0; i < panels; ++i) {
+      for (int64_t d = 0; d < block.deep; d += kDepth) {
+        const int64_t depth = std::min(kDepth, block.deep - d);
+        pack_panel(x, outer + i * width, std::min(width, count - i * width), block.begin + d, depth,
+                   to + (d * panels + i * depth) * width);
       }
     }
   }
 
+  void run_job(const Block& block, const Grid& grid, Range rows, Range cols) const {
+    const int64_t a_width = kernels_.a_width, b_width = kernels_.b_width;
+    Acc* own = own_ + thread_index() * own_size_;
+    const auto tile_at = [&](int64_t i, int64_t j) {
+      return deep_blocks_ > 1 ? sums_ + (j * grid.row_panels + i) * tile_
+                              : own + ((j - cols.begin) * grid.job_rows + i - rows.begin) * tile_;
+    };
+    int64_t d = 0;
+    do {  // once for an empty depth too: it makes the sums zero
+      const int64_t depth = std::min(kDepth, block.deep - d);
+      const WriteMode mode = block.first && d == 0 ? WriteMode::kOverwrite : WriteMode::kAccumulate;
+      const bool last = block.last && d + depth == block.deep;
+      for (int64_t j = cols.begin; j < cols.end; ++j) {
+        const Acc* b = b_ + (d * grid.col_panels + j * depth) * b_width;
+        for (int64_t i = rows.begin; i < rows.end; ++i) {
+          Acc* tile = tile_at(i, j);
+          if (last) fetch(block, i, j);
+          kernels_.multiply(depth, a_ + (d * grid.row_panels + i * depth) * a_width, b, mode, tile);
+          if (last) {
+            kernels_.store(tile, std::min(a_width, block.rows - i * a_width),
+                           std::min(b_width, block.cols - j * b_width), gemm_.c,
+                           block.row + i * a_width, block.col + j * b_width);
+          }
+        }
+      }
+      d += depth;
+    } while (d < block.deep);
+  }
+
+  // The lines of c that tile (i, j) will be stored to, on their way while it is computed.
+  void fetch(const Block& block, int64_t i, int64_t j) const {
+    const int64_t size = size_of(gemm_.c.dtype);
+    const int64_t row = i * kernels_.a_width, col = j * kernels_.b_width;
+    const char* to = static_cast<const char*>(gemm_.c.data) +
+                     ((block.row + row) * gemm_.c.row_stride + block.col + col) * size;
+    const int64_t rows = std::min(kernels_.a_width, block.rows - row);
+    const int64_t bytes = std::min(kernels_.b_width, block.cols - col) * size;
+    for (int64_t r = 0; r < rows; ++r, to += gemm_.c.row_stride * size)
+      for (int64_t at = 0; at < bytes; at += 64) __builtin_prefetch(to + at, 1);
+  }
+
   const Gemm& gemm_;
   const GemmKernels<Acc>& kernels_;
-  int64_t threads_;
-  int64_t depth_blocks_, depth_, tile_, sums_size_, b_size_, a_size_, own_size_;
+  int64_t tile_, deep_blocks_, deep_, own_size_;
   Tensor workspace_;
-  Acc *own_, *b_, *sums_;
+  Acc *a_, *b_, *own_, *sums_;
 };
 
 }  // namespace

@@ -3,6 +3,9 @@
 // bit by bit: what differs misses a barrier.
 #include <gtest/gtest.h>
 
+#include <algorithm>
+#include <set>
+
 #include "tests/support/op_case.h"
 #include "tests/support/op_run.h"
 
@@ -12,6 +15,15 @@
 
 namespace ink {
 namespace {
+
+bool card_is_there() {
+  try {
+    (void)make_backend(Device::kCuda);
+    return true;
+  } catch (const Error&) {
+    return false;
+  }
+}
 
 TEST(CudaCard, IsThere) {
   try {
@@ -25,6 +37,34 @@ TEST(CudaCard, IsThere) {
 TEST(CudaKernels, FillEverySlotOfTheCpu) {
   for (const KernelSlotBase* slot : KernelSlotBase::all())
     EXPECT_TRUE(slot->has(Device::kCuda)) << slot->name() << " has no CUDA kernel";
+}
+
+bool some_row_runs(KernelSlotBase& slot, std::string_view label) {
+  for (const OpCase& row : op_cases()) {
+    if (std::find(row.slots.begin(), row.slots.end(), &slot) == row.slots.end()) continue;
+    const std::vector<Shape> shapes = input_shapes(row);
+    for (const DType dtype : row.dtypes) {
+      if (dtype == DType::kF64) continue;
+      (void)run_case(row, input_values(row, shapes, dtype), shapes,
+                     {.dtype = dtype, .device = Device::kCuda});
+      const char* last = slot.last_label(Device::kCuda);
+      if (last != nullptr && last == label) return true;
+    }
+  }
+  return false;
+}
+
+TEST(CudaKernels, EveryCandidateRunsInSomeRow) {
+  if (!card_is_there()) GTEST_SKIP() << "no card";
+  std::set<KernelSlotBase*> slots;
+  for (const OpCase& row : op_cases()) slots.insert(row.slots.begin(), row.slots.end());
+  for (KernelSlotBase* slot : slots) {
+    for (const std::string_view label : slot->labels(Device::kCuda)) {
+      slot->choose(Device::kCuda, label);
+      EXPECT_TRUE(some_row_runs(*slot, label)) << slot->name() << ": " << label;
+      slot->choose(Device::kCuda, {});
+    }
+  }
 }
 
 #ifdef INKSTONE_CUDA_ON_CPU_TEST
@@ -48,15 +88,6 @@ TEST(CudaKernels, GiveTheSameBitsInEveryOrderOfThreads) {
   }
 }
 #endif
-
-bool card_is_there() {
-  try {
-    (void)make_backend(Device::kCuda);
-    return true;
-  } catch (const Error&) {
-    return false;
-  }
-}
 
 }  // namespace
 }  // namespace ink

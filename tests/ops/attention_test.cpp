@@ -463,37 +463,45 @@ TEST(Attention, CachedEqualsTheWholeSequenceStepByStep) {
   });
 }
 
-// Two sequences of two new tokens each, the second with an empty past, in one call.
-std::vector<Tensor> run_cache_row(const std::vector<Tensor>& in) {
-  Runtime& runtime = in[0].runtime();
-  const int64_t tokens = in[0].rows(), half = tokens / 2;
+// Half of the tokens are one sequence's, the rest another's, all new, in one call.
+std::vector<Tensor> run_cache_row(const Tensor& qkv, const AttentionShape& s) {
+  Runtime& runtime = qkv.runtime();
+  const int64_t tokens = qkv.rows(), half = tokens / 2, dim = s.head_dim;
   const std::vector<int32_t> table = {2, 0, 3, 1}, lengths = {static_cast<int32_t>(half),
                                                               static_cast<int32_t>(tokens - half)};
   const std::vector<int32_t> bounds = {0, static_cast<int32_t>(half), static_cast<int32_t>(tokens)};
-  Tensor keys = zeros(runtime, {8, 16}, in[0].dtype()),
-         values = zeros(runtime, {8, 16}, in[0].dtype());
+  Tensor keys = zeros(runtime, {8, s.kv_heads * dim}, qkv.dtype()),
+         values = zeros(runtime, keys.shape(), qkv.dtype());
   KvCacheView cache{keys,
                     values,
                     to_tensor<int32_t>(runtime, table, {2, 2}),
                     to_tensor(runtime, lengths),
                     to_tensor(runtime, bounds),
                     2};
-  const HeadsView q{in[0], 4, 8, 0, 2, 32}, k{in[0], 2, 8, 16, 1, 32}, v{in[0], 2, 8, 24, 1, 32};
-  kv_cache_append(Device::kCpu, k, v, cache);
-  Tensor out(runtime, {tokens, 32}, in[0].dtype());
-  attention_cached(Device::kCpu, q, cache, out);
+  const int64_t ratio = s.heads / s.kv_heads, group = (ratio + 2) * dim;
+  const HeadsView q{qkv, s.heads, dim, 0, ratio, group};
+  const HeadsView k{qkv, s.kv_heads, dim, ratio * dim, 1, group};
+  const HeadsView v{qkv, s.kv_heads, dim, (ratio + 1) * dim, 1, group};
+  kv_cache_append(qkv.device(), k, v, cache);
+  Tensor out(runtime, {tokens, s.heads * dim}, qkv.dtype());
+  attention_cached(qkv.device(), q, cache, out);
   return {out};
 }
 
-REGISTER_OP_CASE({.name = "attention_cached",
-                  .inputs = {{.name = "qkv_TC", .shape = {6, 64}}},
-                  .run = run_cache_row,
-                  .composed = [](const std::vector<Values>& in) -> std::vector<Values> {
-                    const int64_t tokens = static_cast<int64_t>(in[0].size()) / 64;
-                    return {composed(in[0], {4, 2, 8}, {tokens / 2, tokens - tokens / 2})};
-                  },
-                  .slots = {&kv_cache_append, &attention_cached},
-                  .differentiable = 0});
+OpCase cached_case(const std::string& name, const AttentionShape& s) {
+  return {.name = name,
+          .inputs = {{.name = "qkv_TC", .shape = {6, width(s)}}},
+          .run = [s](const std::vector<Tensor>& in) { return run_cache_row(in[0], s); },
+          .composed = [s](const std::vector<Values>& in) -> std::vector<Values> {
+            const int64_t tokens = static_cast<int64_t>(in[0].size()) / width(s);
+            return {composed(in[0], s, {tokens / 2, tokens - tokens / 2})};
+          },
+          .slots = {&kv_cache_append, &attention_cached},
+          .differentiable = 0};
+}
+
+REGISTER_OP_CASE(cached_case("attention_cached", {4, 2, 8}));
+REGISTER_OP_CASE(cached_case("attention_cached_dim64", {2, 1, 64}));
 
 }  // namespace
 }  // namespace ink

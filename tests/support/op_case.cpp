@@ -167,7 +167,9 @@ void check_recompute(const OpCase& row, Device device) {
 }
 
 // Must a candidate of this label have run on this machine? Labels name the instructions they need.
-bool must_run(std::string_view label) {
+// On the card a candidate may take some shapes only; tests/cuda asks that some row runs it.
+bool must_run(std::string_view label, Device device) {
+  if (device == Device::kCuda) return false;
   if (label.find("amx") != std::string_view::npos) return has_amx_bf16();
   if (label.starts_with("avx512_bf16")) return has_avx512_bf16();
   if (label.starts_with("avx512")) return has_avx512();
@@ -203,7 +205,7 @@ void check_candidates(const OpCase& row, Device device) {
         const char* last = slot->last_label(device);  // nullptr: the op had nothing to do
         ran = ran || (last != nullptr && last == label);
       }
-      EXPECT_TRUE(ran || !must_run(label))
+      EXPECT_TRUE(ran || !must_run(label, device))
           << row.name << ": candidate " << label << " of " << slot->name() << " never ran";
     }
   }

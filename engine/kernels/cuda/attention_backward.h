@@ -25,6 +25,7 @@ struct BackwardArguments {
   const AttentionItem* items = nullptr;
   FastDivide kv_heads, ratio;
   float scale = 0;
+  bool packed = false;  // every head of every row of q, k, v and dout starts on 16 bytes
 };
 
 template <class T>
@@ -33,7 +34,7 @@ template <class T>
   return {.q = heads_of<const T>(p.q),
           .k = heads_of<const T>(p.k),
           .v = heads_of<const T>(p.v),
-          .dout = heads_of<const T>(p.dout_TC, p.q.heads, p.q.head_dim),
+          .dout = heads_of<const T>(side_by_side(p.dout_TC, p.q.heads, p.q.head_dim)),
           .dq = heads_of<T>(p.dq),
           .dk = heads_of<T>(p.dk),
           .dv = heads_of<T>(p.dv),
@@ -43,7 +44,9 @@ template <class T>
           .items = static_cast<const AttentionItem*>(items.raw()),
           .kv_heads = FastDivide(p.k.heads),
           .ratio = FastDivide(p.ratio()),
-          .scale = 1.0f / std::sqrt(static_cast<float>(p.q.head_dim))};
+          .scale = 1.0f / std::sqrt(static_cast<float>(p.q.head_dim)),
+          .packed = heads_on_16_bytes(p.q) && heads_on_16_bytes(p.k) && heads_on_16_bytes(p.v) &&
+                    heads_on_16_bytes(side_by_side(p.dout_TC, p.q.heads, p.q.head_dim))};
 }
 
 // rowsum(dout * out) of every head of every token: f32 [H, T], workspace. The first pass of every

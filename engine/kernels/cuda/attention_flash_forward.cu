@@ -21,9 +21,7 @@ struct ForwardArguments {
   const AttentionItem* items = nullptr;
   FastDivide kv_heads, ratio;
   float scale = 0;
-  const int32_t* block_table = nullptr;  // kPaged: [sequences, table_stride]
-  int64_t table_stride = 0;
-  FastDivide block;
+  KeyRows key_rows;
 };
 
 template <class T, int kDim_, int kM_, int kKeys_>
@@ -117,13 +115,9 @@ __global__ void __launch_bounds__(kFlashThreads)
   });
   const auto load_keys = [&](const Heads<const T>& x, Tile<T, C::kKeys, C::kDim>& tile,
                              int32_t first) {
-    load_tile(tile, rows.keys - first, [&](int row) -> const T* {
-      const int32_t key = first + row;
-      if constexpr (!kPaged) return x.at(item.first_query + key, kv_head);
-      const int32_t page = a.block.quotient(key);
-      const int32_t* table = a.block_table + item.sequence * a.table_stride;
-      return x.at(int64_t{table[page]} * a.block.divisor() + key - page * a.block.divisor(),
-                  kv_head);
+    load_tile(tile, rows.keys - first, [&](int row) {
+      const int32_t key = first + row, last = rows.keys - 1;
+      return x.at(key_row<kPaged>(a.key_rows, item, key < last ? key : last), kv_head);
     });
     ptx::commit_copies();
   };
@@ -181,7 +175,7 @@ struct ForwardProblem {
   Tensor& out_TC;
   AttentionSequences sequences;
   float* lse = nullptr;
-  const KvCacheView* cache = nullptr;
+  KeyRows key_rows;
 };
 
 template <class C, bool kPaged>
@@ -191,18 +185,14 @@ void run_tiles(const ForwardProblem& p) {
   const Tensor items = plan_attention(
       p.sequences, {.of = TileOf::kRows, .size = C::kRows, .ratio = ratio}, p.out_TC);
   ForwardArguments<T> a{heads_of<const T>(p.q), heads_of<const T>(p.k), heads_of<const T>(p.v),
-                        heads_of<T>(p.out_TC, p.q.heads, p.q.head_dim)};
+                        heads_of<T>(side_by_side(p.out_TC, p.q.heads, p.q.head_dim))};
   a.lse = p.lse;
   a.tokens = p.out_TC.rows();
   a.items = static_cast<const AttentionItem*>(items.raw());
   a.kv_heads = FastDivide(p.k.heads);
   a.ratio = FastDivide(ratio);
   a.scale = 1.0f / std::sqrt(static_cast<float>(p.q.head_dim));
-  if constexpr (kPaged) {
-    a.block_table = p.cache->block_table.data<int32_t>();
-    a.table_stride = p.cache->block_table.row_stride();
-    a.block = FastDivide(p.cache->block);
-  }
+  a.key_rows = p.key_rows;
   launch(cuda_backend(p.out_TC), kPaged ? "attention_cached" : "attention_forward",
          {.grid = dim3(blocks_for(items.rows() * p.k.heads, 1), 1, 1),
           .block = dim3(kFlashThreads, 1, 1),
@@ -238,8 +228,26 @@ bool takes_forward(const HeadsView& q, const HeadsView& k, const HeadsView& v, c
   return flash_takes(q, k, v);
 }
 
+void cached(const HeadsView& q, const KvCacheView& cache, Tensor& out_TC) {
+  const HeadsView k = cached_heads(cache.k, q.head_dim), v = cached_heads(cache.v, q.head_dim);
+  run<true>({.q = q,
+             .k = k,
+             .v = v,
+             .out_TC = out_TC,
+             .sequences = sequences_of(cache),
+             .key_rows = key_rows_of(cache)});
+}
+
+// A prompt. Single tokens leave most rows of a tile empty: they are a matter of memory bandwidth.
+bool takes_cached(const HeadsView& q, const KvCacheView& cache, Tensor&) {
+  return !single_tokens(q, cache) &&
+         flash_takes(q, cached_heads(cache.k, q.head_dim), cached_heads(cache.v, q.head_dim));
+}
+
 REGISTER_KERNEL(attention_forward, kCuda, flash_mma, forward, .priority = 10,
                 .supports = takes_forward);
+REGISTER_KERNEL(attention_cached, kCuda, flash_mma, cached, .priority = 10,
+                .supports = takes_cached);
 
 }  // namespace
 }  // namespace ink

@@ -27,15 +27,32 @@ struct alignas(16) Weights {
   float data[kWarps][kRowsPerWarp][kTile];
 };
 
-// Columns [first, first + kColumns) of rows [0, there); zeros elsewhere. All threads call it.
-template <int kColumns, class Source>
-__device__ __forceinline__ void load_stage(Stage<kColumns>& stage, int there, int first, int dim,
+// Columns [first, first + kColumns) of rows [0, there); zeros elsewhere. kPack elements are read at
+// once. All threads call it.
+template <int kPack, int kColumns, class Source>
+__device__ __forceinline__ void load_packs(Stage<kColumns>& stage, int there, int first, int dim,
                                            Source source) {
-  const int thread = static_cast<int>(threadIdx.x);
-  for (int i = thread; i < kTile * kColumns; i += kThreads) {
+#pragma unroll 4
+  for (int i = static_cast<int>(threadIdx.x) * kPack; i < kTile * kColumns; i += kThreads * kPack) {
     const int row = i / kColumns, column = i % kColumns;
-    const bool valid = row < there && first + column < dim;
-    stage.row(row)[column] = valid ? to_float(source(row)[first + column]) : 0.0f;
+    float* to = stage.row(row) + column;
+    if (row < there && first + column < dim) {
+      const auto pack = load_pack<kPack>(source(row) + first + column);
+#pragma unroll
+      for (int n = 0; n < kPack; ++n) to[n] = to_float(pack.v[n]);
+    } else {
+#pragma unroll
+      for (int n = 0; n < kPack; ++n) to[n] = 0.0f;
+    }
+  }
+}
+template <class T, int kColumns, class Source>
+__device__ __forceinline__ void load_stage(Stage<kColumns>& stage, int there, int first, int dim,
+                                           bool packed, Source source) {
+  if (packed) {
+    load_packs<kPackOf16Bytes<T>>(stage, there, first, dim, source);
+  } else {
+    load_packs<1>(stage, there, first, dim, source);
   }
 }
 

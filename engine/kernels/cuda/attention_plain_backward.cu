@@ -48,7 +48,7 @@ struct BackwardBlock {
   }
   __device__ __forceinline__ void load_rows(const RowTile& rows, int column) const {
     const auto load = [&](Stage<kColumns>& stage, const Heads<const T>& x) {
-      load_stage(stage, rows.count, column, dim, [&](int row) {
+      load_stage<T>(stage, rows.count, column, dim, a.packed, [&](int row) {
         const int32_t query = rows.query(row);
         return x.at(rows.token(query), first_head + rows.head(row, query));
       });
@@ -58,8 +58,8 @@ struct BackwardBlock {
   }
   __device__ __forceinline__ void load_keys(int32_t first, int32_t keys, int column) const {
     const auto load = [&](Stage<kColumns>& stage, const Heads<const T>& x) {
-      load_stage(stage, keys, column, dim,
-                 [&](int row) { return x.at(item.first_query + first + row, kv_head); });
+      load_stage<T>(stage, keys, column, dim, a.packed,
+                    [&](int row) { return x.at(item.first_query + first + row, kv_head); });
     };
     load(shared.k, a.k);
     load(shared.v, a.v);

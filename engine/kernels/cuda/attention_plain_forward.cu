@@ -1,6 +1,11 @@
 // Attention forward for every dtype and head_dim, in f32 arithmetic: what flash_mma does not take.
 // 4 D flops per visible pair on the FMA units; a tile of 32 rows reads every key and value once.
-// Heads wider than kColumns compute their scores once per chunk of columns.
+// Heads wider than kColumns compute their scores once per chunk of columns. Generation reads the
+// keys of one new token from a cache, 4 D bytes per key and group in 16 bits and little arithmetic:
+// there the keys are split among blocks, so that enough of them are on their way.
+#include <algorithm>
+#include <cmath>
+
 #include "engine/kernels/cuda/attention_plain.cuh"
 #include "engine/kernels/cuda/launch.h"
 #include "engine/kernels/cuda/visit.h"
@@ -10,16 +15,25 @@ namespace {
 
 using namespace plain;
 
+// With several splits of the keys every split leaves its sums and their maximum and total here.
+struct Partial {
+  float* sums = nullptr;         // [splits, T, H, D]
+  float2* statistics = nullptr;  // [splits, T, H]: maximum, total
+};
+
 template <class T>
 struct ForwardArguments {
   Heads<const T> q, k, v;
   Heads<T> out;
-  float* lse = nullptr;  // [H, T]
+  float* lse = nullptr;  // [H, T], may be absent
   int64_t tokens = 0;
   const AttentionItem* items = nullptr;
   FastDivide kv_heads, ratio;
-  int32_t dim = 0;
+  KeyRows key_rows;
   float scale = 0;
+  bool packed = false;
+  int32_t span = 0;  // keys per split, a multiple of kTile
+  Partial partial;
 };
 
 template <int kColumns>
@@ -43,88 +57,205 @@ __device__ __forceinline__ float probability(float score, float& most, float& to
   return p;
 }
 
-template <class T, int kColumns>
-__global__ void __launch_bounds__(kThreads) forward_tiles(ForwardArguments<T> a) {
-  auto& shared = shared_memory<ForwardShared<kColumns>>();
-  const auto block = static_cast<int32_t>(blockIdx.x);
-  const int32_t at = a.kv_heads.quotient(block), kv_head = block - at * a.kv_heads.divisor();
-  const AttentionItem item = a.items[at];
-  if (item.queries == 0) return;
-  const int32_t first_head = kv_head * a.ratio.divisor();
-  const RowTile rows(item, item.tile * kTile, kTile, a.ratio);
-  const int first_column = static_cast<int>(blockIdx.y) * kColumns;
+// What a warp has summed up over its rows.
+template <int kColumns>
+struct RowSums {
+  float sum[kRowsPerWarp][kColumns / kWarpSize] = {}, most[kRowsPerWarp], total[kRowsPerWarp] = {};
+};
+
+template <class T, int kColumns, bool kPaged>
+__device__ __forceinline__ void attend(const ForwardArguments<T>& a, const AttentionItem& item,
+                                       const RowTile& rows, int32_t kv_head, int first_column,
+                                       ForwardShared<kColumns>& shared, RowSums<kColumns>& sums) {
+  const int32_t dim = a.q.head_dim, first_head = kv_head * a.ratio.divisor();
   const int lane = static_cast<int>(threadIdx.x) % kWarpSize;
   const int first_row = static_cast<int>(threadIdx.x) / kWarpSize * kRowsPerWarp;
-  const auto q_row = [&](int row) {
-    const int32_t query = rows.query(row);
-    return a.q.at(rows.token(query), first_head + rows.head(row, query));
-  };
-
-  float sum[kRowsPerWarp][kColumns / kWarpSize] = {}, most[kRowsPerWarp], total[kRowsPerWarp] = {};
-#pragma unroll
-  for (int r = 0; r < kRowsPerWarp; ++r) most[r] = -INFINITY;
-  for (int32_t first = 0; first < rows.keys; first += kTile) {
-    const int64_t token = item.first_query + first;
+  const int32_t begin = static_cast<int32_t>(blockIdx.z) * a.span;
+  const int32_t end = rows.keys - begin < a.span ? rows.keys : begin + a.span;
+  for (int32_t first = begin; first < end; first += kTile) {
     float s[kRowsPerWarp] = {};
-    for (int column = 0; column < a.dim; column += kColumns) {
+    for (int column = 0; column < dim; column += kColumns) {
       __syncthreads();
-      if (first == 0 || a.dim > kColumns) load_stage(shared.q, rows.count, column, a.dim, q_row);
-      load_stage(shared.k, rows.keys - first, column, a.dim,
-                 [&](int row) { return a.k.at(token + row, kv_head); });
+      if (first == begin || dim > kColumns)
+        load_stage<T>(shared.q, rows.count, column, dim, a.packed, [&](int row) {
+          const int32_t query = rows.query(row);
+          return a.q.at(rows.token(query), first_head + rows.head(row, query));
+        });
+      load_stage<T>(shared.k, end - first, column, dim, a.packed, [&](int row) {
+        return a.k.at(key_row<kPaged>(a.key_rows, item, first + row), kv_head);
+      });
       if (column == 0)
-        load_stage(shared.v, rows.keys - first, first_column, a.dim,
-                   [&](int row) { return a.v.at(token + row, kv_head); });
+        load_stage<T>(shared.v, end - first, first_column, dim, a.packed, [&](int row) {
+          return a.v.at(key_row<kPaged>(a.key_rows, item, first + row), kv_head);
+        });
       __syncthreads();
       add_dots(s, shared.q, shared.k);
     }
 #pragma unroll
     for (int r = 0; r < kRowsPerWarp; ++r) {
-      const bool visible = first + lane <= rows.position(first_row + r);
-      s[r] = probability(visible ? s[r] * a.scale : -INFINITY, most[r], total[r], sum[r]);
+      const int32_t key = first + lane;
+      const bool visible = key < end && key <= rows.position(first_row + r);
+      s[r] = probability(visible ? s[r] * a.scale : -INFINITY, sums.most[r], sums.total[r],
+                         sums.sum[r]);
     }
-    add_weighted(sum, s, shared.p, shared.v);
-  }
-#pragma unroll
-  for (int r = 0; r < kRowsPerWarp; ++r) {
-    const float all = warp_sum(total[r]);
-    const int row = first_row + r;
-    if (row >= rows.count) continue;
-    const int32_t query = rows.query(row), head = first_head + rows.head(row, query);
-    store_row<T, kColumns>(sum[r], 1.0f / all, first_column, a.dim,
-                           a.out.at(rows.token(query), head));
-    if (lane == 0 && first_column == 0)
-      a.lse[head * a.tokens + rows.token(query)] = most[r] + logf(all);
+    add_weighted(sums.sum, s, shared.p, shared.v);
   }
 }
 
-void forward(const HeadsView& q, const HeadsView& k, const HeadsView& v, const Documents& documents,
-             Tensor& out_TC, Tensor& lse_HT) {
-  const int64_t ratio = q.heads / k.heads;
-  const Tensor items = plan_attention(sequences_of(documents),
-                                      {.of = TileOf::kRows, .size = kTile, .ratio = ratio}, out_TC);
-  visit_device_float(out_TC.dtype(), [&]<class T>() {
-    const ForwardArguments<T> a{.q = heads_of<const T>(q),
-                                .k = heads_of<const T>(k),
-                                .v = heads_of<const T>(v),
-                                .out = heads_of<T>(out_TC, q.heads, q.head_dim),
-                                .lse = lse_HT.data<float>(),
-                                .tokens = out_TC.rows(),
-                                .items = static_cast<const AttentionItem*>(items.raw()),
-                                .kv_heads = FastDivide(k.heads),
-                                .ratio = FastDivide(ratio),
-                                .dim = static_cast<int32_t>(q.head_dim),
-                                .scale = 1.0f / std::sqrt(static_cast<float>(q.head_dim))};
-    visit_columns<128>(q.head_dim, [&]<int kColumns>() {
-      launch(cuda_backend(out_TC), "attention_forward",
-             {.grid = dim3(blocks_for(items.rows() * k.heads, 1), blocks_for(q.head_dim, kColumns)),
+template <class T, int kColumns, bool kPaged>
+__global__ void __launch_bounds__(kThreads) forward_tiles(ForwardArguments<T> a) {
+  const auto block = static_cast<int32_t>(blockIdx.x);
+  const int32_t at = a.kv_heads.quotient(block), kv_head = block - at * a.kv_heads.divisor();
+  const AttentionItem item = a.items[at];
+  if (item.queries == 0) return;
+  const RowTile rows(item, item.tile * kTile, kTile, a.ratio);
+  const int first_column = static_cast<int>(blockIdx.y) * kColumns;
+  RowSums<kColumns> sums;
+#pragma unroll
+  for (int r = 0; r < kRowsPerWarp; ++r) sums.most[r] = -INFINITY;
+  attend<T, kColumns, kPaged>(a, item, rows, kv_head, first_column,
+                              shared_memory<ForwardShared<kColumns>>(), sums);
+
+  const int lane = static_cast<int>(threadIdx.x) % kWarpSize;
+  const int first_row = static_cast<int>(threadIdx.x) / kWarpSize * kRowsPerWarp;
+#pragma unroll
+  for (int r = 0; r < kRowsPerWarp; ++r) {
+    const float total = warp_sum(sums.total[r]);
+    const int row = first_row + r;
+    if (row >= rows.count) continue;
+    const int32_t query = rows.query(row);
+    const int32_t head = kv_head * a.ratio.divisor() + rows.head(row, query);
+    const int64_t token = rows.token(query);
+    if (gridDim.z == 1) {
+      store_row<T, kColumns>(sums.sum[r], 1.0f / total, first_column, a.q.head_dim,
+                             a.out.at(token, head));
+      if (a.lse != nullptr && lane == 0 && first_column == 0)
+        a.lse[head * a.tokens + token] = sums.most[r] + logf(total);
+    } else {
+      const int64_t heads = int64_t{a.kv_heads.divisor()} * a.ratio.divisor();
+      const int64_t to = (blockIdx.z * a.tokens + token) * heads + head;
+      if (total != 0.0f)
+        store_row<float, kColumns>(sums.sum[r], 1.0f, first_column, a.q.head_dim,
+                                   a.partial.sums + to * a.q.head_dim);
+      if (lane == 0 && first_column == 0)
+        a.partial.statistics[to] = make_float2(sums.most[r], total);
+    }
+  }
+}
+
+// The splits of one row become its result, in their order; one warp per row.
+template <class T>
+__global__ void __launch_bounds__(kThreads)
+    combine_splits(Partial partial, int32_t splits, int64_t rows, FastDivide heads, Heads<T> out) {
+  const int64_t row = int64_t{blockIdx.x} * kWarps + threadIdx.x / kWarpSize;
+  if (row >= rows) return;
+  const int32_t dim = out.head_dim;
+  float most = -INFINITY, total = 0.0f;
+  for (int32_t s = 0; s < splits; ++s) most = fmaxf(most, partial.statistics[s * rows + row].x);
+  for (int32_t s = 0; s < splits; ++s) {
+    const float2 statistic = partial.statistics[s * rows + row];
+    if (statistic.y != 0.0f) total += statistic.y * expf(statistic.x - most);
+  }
+  const int64_t token = row / heads.divisor();
+  T* to = out.at(token, static_cast<int32_t>(row - token * heads.divisor()));
+  for (int c = static_cast<int>(threadIdx.x) % kWarpSize; c < dim; c += kWarpSize) {
+    float sum = 0.0f;
+    for (int32_t s = 0; s < splits; ++s) {
+      const float2 statistic = partial.statistics[s * rows + row];
+      if (statistic.y == 0.0f) continue;  // the split lies after the row's last key
+      sum += partial.sums[(s * rows + row) * dim + c] * expf(statistic.x - most);
+    }
+    to[c] = from_float<T>(sum / total);
+  }
+}
+
+struct ForwardProblem {
+  const HeadsView &q, &k, &v;
+  Tensor& out_TC;
+  AttentionSequences sequences;
+  float* lse = nullptr;
+  KeyRows key_rows;
+  int64_t most_keys = 0;
+};
+
+template <class T>
+[[nodiscard]] ForwardArguments<T> forward_arguments(const ForwardProblem& p, const Tensor& items) {
+  return {.q = heads_of<const T>(p.q),
+          .k = heads_of<const T>(p.k),
+          .v = heads_of<const T>(p.v),
+          .out = heads_of<T>(side_by_side(p.out_TC, p.q.heads, p.q.head_dim)),
+          .lse = p.lse,
+          .tokens = p.out_TC.rows(),
+          .items = static_cast<const AttentionItem*>(items.raw()),
+          .kv_heads = FastDivide(p.k.heads),
+          .ratio = FastDivide(p.q.heads / p.k.heads),
+          .key_rows = p.key_rows,
+          .scale = 1.0f / std::sqrt(static_cast<float>(p.q.head_dim)),
+          .packed = heads_on_16_bytes(p.q) && heads_on_16_bytes(p.k) && heads_on_16_bytes(p.v)};
+}
+
+// span: keys that one block works through; the cut does not depend on the other sequences.
+template <bool kPaged>
+void run(const ForwardProblem& p, const char* op, int64_t span) {
+  const int64_t rows = p.out_TC.rows() * p.q.heads;
+  const int64_t splits = std::max<int64_t>(1, (p.most_keys + span - 1) / span);
+  CHECK(splits <= 65535, "{} keys are too many", p.most_keys);
+  Runtime& runtime = p.out_TC.runtime();
+  const Tensor items = plan_attention(
+      p.sequences, {.of = TileOf::kRows, .size = kTile, .ratio = p.q.heads / p.k.heads}, p.out_TC);
+  const int64_t kept = splits > 1 ? splits * rows : 0;
+  const Tensor sums(runtime, {kept, p.q.head_dim}, DType::kF32, MemoryTag::kWorkspace);
+  const Tensor statistics(runtime, {kept, 2}, DType::kF32, MemoryTag::kWorkspace);
+  CudaBackend& backend = cuda_backend(p.out_TC);
+  visit_device_float(p.out_TC.dtype(), [&]<class T>() {
+    ForwardArguments<T> a = forward_arguments<T>(p, items);
+    a.span = static_cast<int32_t>(span);
+    a.partial = {static_cast<float*>(sums.raw()), static_cast<float2*>(statistics.raw())};
+    visit_columns<128>(p.q.head_dim, [&]<int kColumns>() {
+      launch(backend, op,
+             {.grid = dim3(blocks_for(items.rows() * p.k.heads, 1),
+                           blocks_for(p.q.head_dim, kColumns), static_cast<unsigned>(splits)),
               .block = dim3(kThreads, 1, 1),
               .shared_bytes = sizeof(ForwardShared<kColumns>)},
-             forward_tiles<T, kColumns>, a);
+             forward_tiles<T, kColumns, kPaged>, a);
     });
+    if (splits > 1)
+      launch(backend, op,
+             {.grid = dim3(blocks_for(rows, kWarps), 1, 1), .block = dim3(kThreads, 1, 1)},
+             combine_splits<T>, a.partial, static_cast<int32_t>(splits), rows,
+             FastDivide(p.q.heads), a.out);
   });
 }
 
+constexpr int64_t kNoSplit = int64_t{1} << 30;
+constexpr int64_t kSplit = 512;
+
+void forward(const HeadsView& q, const HeadsView& k, const HeadsView& v, const Documents& documents,
+             Tensor& out_TC, Tensor& lse_HT) {
+  run<false>({.q = q,
+              .k = k,
+              .v = v,
+              .out_TC = out_TC,
+              .sequences = sequences_of(documents),
+              .lse = lse_HT.data<float>()},
+             "attention_forward", kNoSplit);
+}
+
+// A few new tokens are too few blocks for a card: their keys are split among several.
+void cached(const HeadsView& q, const KvCacheView& cache, Tensor& out_TC) {
+  const HeadsView k = cached_heads(cache.k, q.head_dim), v = cached_heads(cache.v, q.head_dim);
+  run<true>({.q = q,
+             .k = k,
+             .v = v,
+             .out_TC = out_TC,
+             .sequences = sequences_of(cache),
+             .key_rows = key_rows_of(cache),
+             .most_keys = cache.block_table.cols() * cache.block},
+            "attention_cached", single_tokens(q, cache) ? kSplit : kNoSplit);
+}
+
 REGISTER_KERNEL(attention_forward, kCuda, plain, forward);
+REGISTER_KERNEL(attention_cached, kCuda, plain, cached);
 
 }  // namespace
 }  // namespace ink

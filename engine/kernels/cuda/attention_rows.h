@@ -51,10 +51,13 @@ template <class T>
           view.group_stride, FastDivide(view.per_group), static_cast<int32_t>(view.head_dim)};
 }
 // Head j at column j * head_dim.
-template <class T>
-[[nodiscard]] Heads<T> heads_of(const Tensor& x_TC, int64_t heads, int64_t head_dim) {
-  return {x_TC.data<std::remove_const_t<T>>(), x_TC.row_stride(), heads * head_dim,
-          FastDivide(heads), static_cast<int32_t>(head_dim)};
+[[nodiscard]] inline HeadsView side_by_side(const Tensor& x_TC, int64_t heads, int64_t head_dim) {
+  return {x_TC, heads, head_dim, 0, heads, heads * head_dim};
+}
+
+// A cache row holds the heads side by side.
+[[nodiscard]] inline HeadsView cached_heads(const Tensor& cache, int64_t head_dim) {
+  return side_by_side(cache, cache.cols() / head_dim, head_dim);
 }
 
 // Every `ratio` heads that share a key head have one distance between neighbours.
@@ -100,6 +103,24 @@ struct RowTile {
   INK_HOST_DEVICE int32_t position(int row) const { return offset + query(row); }
 };
 
+// Where the keys of a sequence lie: one after the other from the sequence's first token, or in the
+// blocks of a cache.
+struct KeyRows {
+  const int32_t* table = nullptr;  // [sequences, stride]; null: contiguous
+  int64_t stride = 0;
+  FastDivide block;
+};
+template <bool kPaged>
+INK_HOST_DEVICE int64_t key_row(const KeyRows& rows, const AttentionItem& item, int32_t key) {
+  if constexpr (!kPaged) return int64_t{item.first_query} + key;
+  const int32_t page = rows.block.quotient(key), size = rows.block.divisor();
+  return int64_t{rows.table[item.sequence * rows.stride + page]} * size + key - page * size;
+}
+[[nodiscard]] inline KeyRows key_rows_of(const KvCacheView& cache) {
+  return {cache.block_table.data<int32_t>(), cache.block_table.row_stride(),
+          FastDivide(cache.block)};
+}
+
 // Sequences as they lie in device memory: queries [bounds[s], bounds[s + 1]) are the last ones of
 // lengths[s] keys; without lengths they are all of them.
 struct AttentionSequences {
@@ -110,6 +131,15 @@ struct AttentionSequences {
 [[nodiscard]] inline AttentionSequences sequences_of(const Documents& documents) {
   return {documents.cu_seqlens.data<int32_t>(), nullptr,
           static_cast<int32_t>(documents.cu_seqlens.numel() - 1)};
+}
+[[nodiscard]] inline AttentionSequences sequences_of(const KvCacheView& cache) {
+  return {cache.cu_queries.data<int32_t>(), cache.cached_lengths.data<int32_t>(),
+          static_cast<int32_t>(cache.cached_lengths.numel())};
+}
+
+// Does a call bring about one new token per sequence?
+[[nodiscard]] inline bool single_tokens(const HeadsView& q, const KvCacheView& cache) {
+  return q.x_TC.rows() <= 2 * cache.cached_lengths.numel();
 }
 
 enum class TileOf : uint8_t {

@@ -1,0 +1,393 @@
+// Attention on the card against f64 on the host: every candidate over the shapes that tiles get
+// wrong, documents that must not see each other, the same bits in every run, a cache. On the host
+// implementation also what a card's capability decides and three orders of the threads.
+#include "engine/ops/attention.h"
+
+#include <gtest/gtest.h>
+
+#include <algorithm>
+#include <limits>
+#include <memory>
+#include <numeric>
+#include <ostream>
+
+#include "tests/cuda/attention_reference.h"
+#include "tests/support/compare.h"
+
+#ifdef INKSTONE_CUDA_ON_CPU_TEST
+#include <cuda_runtime.h>
+
+#include "tests/support/cuda_on_cpu/block.h"
+#endif
+
+namespace ink {
+namespace {
+
+using Lengths = std::vector<int64_t>;
+
+struct Problem {
+  AttentionShape shape;
+  Lengths lengths;
+
+  [[nodiscard]] int64_t tokens() const {
+    return std::accumulate(lengths.begin(), lengths.end(), int64_t{0});
+  }
+  [[nodiscard]] int64_t out_width() const { return shape.heads * shape.head_dim; }
+  [[nodiscard]] Values qkv(DType dtype) const {
+    Values x = normal_values("qkv", tokens() * FusedHeads(shape).width());
+    for (double& value : x) value *= 1.5;
+    return rounded(x, dtype);
+  }
+  [[nodiscard]] Values dout(DType dtype) const {
+    return rounded(normal_values("dout", tokens() * out_width()), dtype);
+  }
+};
+
+std::ostream& operator<<(std::ostream& to, const Problem& p) {
+  to << p.shape.heads << " heads, " << p.shape.kv_heads << " kv heads of " << p.shape.head_dim
+     << ", documents";
+  for (const int64_t length : p.lengths) to << " " << length;
+  return to;
+}
+
+struct Result {
+  Values out, lse, dqkv;
+  bool operator==(const Result&) const = default;
+};
+
+// A slot's candidate for the life of the scope.
+class Choice {
+ public:
+  Choice(KernelSlotBase& slot, std::string_view label) : slot_(slot) {
+    slot_.choose(Device::kCuda, label);
+  }
+  ~Choice() { slot_.choose(Device::kCuda, {}); }
+  Choice(const Choice&) = delete;
+  Choice& operator=(const Choice&) = delete;
+
+ private:
+  KernelSlotBase& slot_;
+};
+
+class CudaAttention : public ::testing::Test {
+ protected:
+  void SetUp() override {
+    try {
+      start();
+    } catch (const Error& error) {
+      GTEST_SKIP() << error.what();
+    }
+  }
+  void TearDown() override {
+#ifdef INKSTONE_CUDA_ON_CPU_TEST
+    cuda_on_cpu::set_capability(9, 0);
+    cuda_on_cpu::set_order(cuda_on_cpu::Order::kAscending);
+#endif
+  }
+  void start() {
+    runtime_ = std::make_unique<Runtime>(RuntimeOptions{}, make_backend(Device::kCuda));
+  }
+
+  [[nodiscard]] Tensor nothing(const Shape& shape, DType dtype) {
+    return from_values(
+        *runtime_,
+        Values(static_cast<size_t>(shape.numel()), std::numeric_limits<double>::quiet_NaN()), shape,
+        dtype);
+  }
+  [[nodiscard]] Documents documents(const Lengths& lengths) {
+    std::vector<int32_t> bounds = {0};
+    for (const int64_t length : lengths)
+      bounds.push_back(bounds.back() + static_cast<int32_t>(length));
+    return {to_tensor(*runtime_, bounds), *std::max_element(lengths.begin(), lengths.end())};
+  }
+
+  // Forward and backward of a fused tensor, results full of NaN before.
+  Result run(const Values& x, const Values& dy, const AttentionShape& s, const Lengths& lengths,
+             DType dtype) {
+    const FusedHeads at(s);
+    const int64_t tokens = static_cast<int64_t>(x.size()) / at.width(), dim = s.head_dim;
+    const int64_t ratio = s.heads / s.kv_heads, group = (ratio + 2) * dim;
+    const auto views = [&](const Tensor& qkv) {
+      return std::array{HeadsView{qkv, s.heads, dim, 0, ratio, group},
+                        HeadsView{qkv, s.kv_heads, dim, ratio * dim, 1, group},
+                        HeadsView{qkv, s.kv_heads, dim, (ratio + 1) * dim, 1, group}};
+    };
+    const Tensor qkv = from_values(*runtime_, x, {tokens, at.width()}, dtype);
+    Tensor dqkv = nothing(qkv.shape(), dtype);
+    Tensor out = nothing({tokens, s.heads * dim}, dtype);
+    Tensor lse = nothing({s.heads, tokens}, DType::kF32);
+    const auto in = views(qkv);
+    auto grad = views(dqkv);
+    const Documents packed = documents(lengths);
+    attention_forward(Device::kCuda, in[0], in[1], in[2], packed, out, lse);
+    attention_backward(Device::kCuda, from_values(*runtime_, dy, out.shape(), dtype), in[0], in[1],
+                       in[2], out, lse, packed, grad[0], grad[1], grad[2]);
+    return {to_values(out), to_values(lse), to_values(dqkv)};
+  }
+  Result run(const Problem& p, DType dtype) {
+    return run(p.qkv(dtype), p.dout(dtype), p.shape, p.lengths, dtype);
+  }
+
+  // Errors of the card's result are at most twice those of the composition in the same dtype.
+  void compare(const Problem& p, DType dtype) {
+    SCOPED_TRACE(::testing::Message() << p << ", " << name_of(dtype));
+    const Values x = p.qkv(dtype), dy = p.dout(dtype);
+    const Result got = run(x, dy, p.shape, p.lengths, dtype);
+    const ComposedAttention want = ComposeAttention(x, dy, p.shape, DType::kF64).run(p.lengths);
+    EXPECT_LE(max_abs(got.lse, want.lse), 2e-5);
+    if (dtype == DType::kF32) {
+      EXPECT_LE(rel_frobenius(got.out, want.out), 2e-6);
+      EXPECT_LE(rel_frobenius(got.dqkv, want.dqkv), 1e-5);
+      return;
+    }
+    const ComposedAttention same = ComposeAttention(x, dy, p.shape, dtype).run(p.lengths);
+    EXPECT_LE(rel_frobenius(got.out, want.out), 2 * rel_frobenius(same.out, want.out));
+    EXPECT_LE(rel_frobenius(got.dqkv, want.dqkv), 2 * rel_frobenius(same.dqkv, want.dqkv));
+  }
+
+  std::unique_ptr<Runtime> runtime_;
+};
+
+const std::vector<Problem> kTensorCoreProblems = {
+    {{2, 2, 64}, {1, 0, 63, 64, 65, 0, 2}},
+    {{4, 1, 64}, {33, 1, 97}},
+    {{1, 1, 64}, {127, 128, 129}},
+    {{8, 1, 128}, {17, 0, 40}},
+    {{2, 1, 128}, {129, 1, 66}},
+    {{3, 1, 128}, {50, 5}},
+};
+
+TEST_F(CudaAttention, TensorCoreShapes) {
+  for (const Problem& p : kTensorCoreProblems) {
+    compare(p, DType::kBF16);
+    compare(p, DType::kF16);
+  }
+}
+
+TEST_F(CudaAttention, PlainShapes) {
+  const Choice forward(attention_forward, "plain"), backward(attention_backward, "plain");
+  const std::vector<Problem> problems = {
+      {{8, 2, 8}, {1, 31, 32, 33, 0, 5}},
+      {{3, 1, 96}, {40, 2}},
+      {{2, 1, 160}, {35}},
+      {{1, 1, 20}, {70}},
+      {{4, 4, 64}, {1, 0, 3, 34}},
+      {{2, 1, 128}, {37, 9}},
+  };
+  for (const Problem& p : problems) {
+    compare(p, DType::kF32);
+    compare(p, DType::kBF16);
+    compare(p, DType::kF16);
+  }
+}
+
+Values part(const Values& x, int64_t row, int64_t rows, int64_t columns) {
+  return {x.begin() + row * columns, x.begin() + (row + rows) * columns};
+}
+
+// Tiles are counted from the start of a document, so not one bit depends on its neighbours.
+TEST_F(CudaAttention, APackedDocumentEqualsTheDocumentAlone) {
+  for (const auto& [p, dtype] : {std::pair{Problem{{4, 2, 64}, {5, 70, 1, 33}}, DType::kBF16},
+                                 std::pair{Problem{{2, 1, 24}, {5, 40, 1, 33}}, DType::kF32}}) {
+    const int64_t width = FusedHeads(p.shape).width();
+    const Values x = p.qkv(dtype), dy = p.dout(dtype);
+    const Result packed = run(x, dy, p.shape, p.lengths, dtype);
+    int64_t row = 0;
+    for (const int64_t length : p.lengths) {
+      const Result alone = run(part(x, row, length, width), part(dy, row, length, p.out_width()),
+                               p.shape, {length}, dtype);
+      EXPECT_EQ(part(packed.out, row, length, p.out_width()), alone.out) << p;
+      EXPECT_EQ(part(packed.dqkv, row, length, width), alone.dqkv) << p;
+      row += length;
+    }
+  }
+}
+
+TEST_F(CudaAttention, EditingOneDocumentChangesNoBitOfAnother) {
+  for (const auto& [p, dtype] : {std::pair{Problem{{2, 1, 128}, {37, 50, 20}}, DType::kF16},
+                                 std::pair{Problem{{4, 1, 16}, {37, 50, 20}}, DType::kF32}}) {
+    const int64_t width = FusedHeads(p.shape).width(), out = p.out_width();
+    const Values x = p.qkv(dtype), dy = p.dout(dtype);
+    Values edited = x;
+    std::fill(edited.begin() + 37 * width, edited.begin() + 87 * width,
+              std::numeric_limits<double>::quiet_NaN());
+    const Result before = run(x, dy, p.shape, p.lengths, dtype);
+    const Result after = run(edited, dy, p.shape, p.lengths, dtype);
+    EXPECT_EQ(part(before.out, 0, 37, out), part(after.out, 0, 37, out));
+    EXPECT_EQ(part(before.out, 87, 20, out), part(after.out, 87, 20, out));
+    EXPECT_EQ(part(before.dqkv, 0, 37, width), part(after.dqkv, 0, 37, width));
+    EXPECT_EQ(part(before.dqkv, 87, 20, width), part(after.dqkv, 87, 20, width));
+    EXPECT_TRUE(std::isnan(after.out[static_cast<size_t>(37 * out)]));
+  }
+}
+
+TEST_F(CudaAttention, TwoRunsGiveTheSameBits) {
+  const Problem p{{4, 2, 64}, {90, 3, 40}};
+  EXPECT_EQ(run(p, DType::kF16), run(p, DType::kF16));
+}
+
+TEST_F(CudaAttention, NoTokens) {
+  const Result got = run({}, {}, {2, 1, 64}, {0, 0}, DType::kF16);
+  EXPECT_TRUE(got.out.empty());
+}
+
+// Documents whose number of tiles is beyond the warps of the planning kernel's lanes.
+TEST_F(CudaAttention, ManyDocuments) {
+  Lengths lengths;
+  for (int64_t i = 0; i < 100; ++i) lengths.push_back(i % 3);
+  compare({{1, 1, 8}, lengths}, DType::kF32);
+  compare({{2, 1, 64}, lengths}, DType::kF16);
+  compare({{1, 1, 8}, {1100}}, DType::kF32);
+}
+
+struct CachedProblem {
+  AttentionShape shape;
+  Lengths keys, queries;
+  int64_t block;
+};
+
+// Queries are the last ones of their keys; a key lies in a block that the table names.
+class CachedRun {
+ public:
+  CachedRun(const CachedProblem& p, DType dtype) : p_(p), dtype_(dtype) {
+    const int64_t longest = *std::max_element(p.keys.begin(), p.keys.end());
+    per_sequence_ = (longest + p.block - 1) / p.block;
+    blocks_ = per_sequence_ * static_cast<int64_t>(p.keys.size());
+    for (int64_t i = 0; i < blocks_; ++i)  // 7 has no factor in common with the counts used here
+      table_.push_back(static_cast<int32_t>((i * 7 + 3) % blocks_));
+    const int64_t columns = p.shape.kv_heads * p.shape.head_dim;
+    k_ = rounded(normal_values("keys", blocks_ * p.block * columns), dtype);
+    v_ = rounded(normal_values("values", blocks_ * p.block * columns), dtype);
+    const int64_t tokens = std::accumulate(p.queries.begin(), p.queries.end(), int64_t{0});
+    q_ = rounded(normal_values("queries", tokens * p.shape.heads * p.shape.head_dim), dtype);
+  }
+
+  [[nodiscard]] Tensor on_card(Runtime& runtime) const {
+    const int64_t dim = p_.shape.head_dim, columns = p_.shape.kv_heads * dim;
+    const int64_t width = p_.shape.heads * dim, tokens = static_cast<int64_t>(q_.size()) / width;
+    std::vector<int32_t> lengths, bounds = {0};
+    for (size_t s = 0; s < p_.keys.size(); ++s) {
+      lengths.push_back(static_cast<int32_t>(p_.keys[s]));
+      bounds.push_back(bounds.back() + static_cast<int32_t>(p_.queries[s]));
+    }
+    const KvCacheView cache{
+        from_values(runtime, k_, {blocks_ * p_.block, columns}, dtype_),
+        from_values(runtime, v_, {blocks_ * p_.block, columns}, dtype_),
+        to_tensor<int32_t>(runtime, table_, {static_cast<int64_t>(p_.keys.size()), per_sequence_}),
+        to_tensor(runtime, lengths),
+        to_tensor(runtime, bounds),
+        p_.block};
+    Tensor out = from_values(runtime, Values(q_.size(), std::nan("")), {tokens, width}, dtype_);
+    attention_cached(Device::kCuda,
+                     {from_values(runtime, q_, {tokens, width}, dtype_), p_.shape.heads, dim, 0,
+                      p_.shape.heads, width},
+                     cache, out);
+    return out;
+  }
+
+  [[nodiscard]] Values want() const {
+    const int64_t dim = p_.shape.head_dim, ratio = p_.shape.heads / p_.shape.kv_heads;
+    Values out(q_.size());
+    int64_t token = 0;
+    for (size_t s = 0; s < p_.keys.size(); ++s) {
+      for (int64_t i = 0; i < p_.queries[s]; ++i, ++token) {
+        for (int64_t h = 0; h < p_.shape.heads; ++h) {
+          const size_t at = static_cast<size_t>((token * p_.shape.heads + h) * dim);
+          attend(s, p_.keys[s] - p_.queries[s] + i, h / ratio, &q_[at], &out[at]);
+        }
+      }
+    }
+    return out;
+  }
+
+ private:
+  void attend(size_t s, int64_t position, int64_t group, const double* q, double* out) const {
+    const int64_t dim = p_.shape.head_dim;
+    const auto row = [&](int64_t key) {
+      const size_t page =
+          s * static_cast<size_t>(per_sequence_) + static_cast<size_t>(key / p_.block);
+      const int64_t at = table_[page] * p_.block + key % p_.block;
+      return static_cast<size_t>((at * p_.shape.kv_heads + group) * dim);
+    };
+    Values p;
+    double sum = 0;
+    for (int64_t key = 0; key <= position; ++key) {
+      p.push_back(std::exp(std::inner_product(q, q + dim, &k_[row(key)], 0.0) /
+                           std::sqrt(static_cast<double>(dim))));
+      sum += p.back();
+    }
+    for (int64_t key = 0; key <= position; ++key) {
+      for (int64_t d = 0; d < dim; ++d)
+        out[d] += p[static_cast<size_t>(key)] / sum * v_[row(key) + static_cast<size_t>(d)];
+    }
+  }
+
+  const CachedProblem& p_;
+  DType dtype_;
+  int64_t per_sequence_ = 0, blocks_ = 0;
+  std::vector<int32_t> table_;
+  Values q_, k_, v_;
+};
+
+TEST_F(CudaAttention, CachedKeys) {
+  const std::vector<CachedProblem> problems = {
+      {{4, 2, 64}, {700, 5, 0, 513, 512}, {1, 1, 0, 1, 1}, 16},  // one token each, split keys
+      {{8, 1, 128}, {90, 23, 9}, {40, 3, 9}, 8},                 // prompts with and without a past
+      {{2, 2, 64}, {130}, {130}, 32},
+      {{3, 1, 20}, {40, 33}, {7, 1}, 4},
+      {{4, 1, 160}, {600}, {1}, 64},
+  };
+  for (const CachedProblem& p : problems) {
+    for (const DType dtype : {DType::kF32, DType::kBF16, DType::kF16}) {
+      const CachedRun run(p, dtype);
+      const double tolerance = dtype == DType::kF32 ? 2e-6 : dtype == DType::kBF16 ? 4e-3 : 1e-3;
+      EXPECT_LE(rel_frobenius(to_values(run.on_card(*runtime_)), run.want()), tolerance)
+          << name_of(dtype) << ", head_dim " << p.shape.head_dim;
+    }
+  }
+}
+
+#ifdef INKSTONE_CUDA_ON_CPU_TEST
+TEST_F(CudaAttention, TheCapabilityDecidesWhatRuns) {
+  struct Claim {
+    int major, minor;
+    DType dtype;
+    int64_t dim;
+    const char* label;
+  };
+  const Claim claims[] = {
+      {7, 5, DType::kF16, 64, "flash_mma"},   {7, 5, DType::kF16, 128, "flash_mma"},
+      {7, 5, DType::kBF16, 64, "plain"},      {7, 5, DType::kF32, 64, "plain"},
+      {8, 0, DType::kBF16, 128, "flash_mma"}, {8, 0, DType::kF16, 96, "plain"},
+      {9, 0, DType::kBF16, 64, "flash_mma"},  {9, 0, DType::kF32, 128, "plain"},
+  };
+  for (const Claim& claim : claims) {
+    SCOPED_TRACE(::testing::Message() << claim.major << "." << claim.minor << " "
+                                      << name_of(claim.dtype) << " " << claim.dim);
+    runtime_.reset();
+    cuda_on_cpu::set_capability(claim.major, claim.minor);
+    start();
+    compare({{2, 1, claim.dim}, {66, 3}}, claim.dtype);
+    EXPECT_STREQ(attention_forward.last_label(Device::kCuda), claim.label);
+    EXPECT_STREQ(attention_backward.last_label(Device::kCuda), claim.label);
+  }
+  runtime_.reset();
+}
+
+TEST_F(CudaAttention, TheOrderOfThreadsChangesNoBit) {
+  using cuda_on_cpu::Order;
+  for (const auto& [p, dtype] : {std::pair{Problem{{4, 1, 64}, {70, 1, 30}}, DType::kBF16},
+                                 std::pair{Problem{{2, 1, 128}, {80}}, DType::kF16},
+                                 std::pair{Problem{{2, 1, 40}, {40, 3}}, DType::kF32}}) {
+    const Result want = run(p, dtype);
+    for (const Order order : {Order::kDescending, Order::kRandom}) {
+      cuda_on_cpu::set_order(order);
+      EXPECT_EQ(run(p, dtype), want) << p;
+      cuda_on_cpu::set_order(Order::kAscending);
+    }
+  }
+}
+#endif
+
+}  // namespace
+}  // namespace ink

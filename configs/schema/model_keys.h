@@ -15,13 +15,12 @@
 
 namespace ink {
 
-enum class Precision { kF32, kBf16 };
+enum class Precision { kF32, kBf16, kF16 };
 
 template <>
 struct Choices<Precision> {
-  static constexpr Choice<Precision> kBuilt[] = {{"fp32", Precision::kF32},
-                                                 {"bf16", Precision::kBf16}};
-  static constexpr std::string_view kPlanned[] = {"fp16"};
+  static constexpr Choice<Precision> kBuilt[] = {
+      {"fp32", Precision::kF32}, {"bf16", Precision::kBf16}, {"fp16", Precision::kF16}};
 };
 
 struct ModelSection {
@@ -45,7 +44,7 @@ struct ModelSection {
             "read or shown");
     v.field("dtype", dtype,
             "compute type; unset = that of config.json, else bf16 where the processor has it and "
-            "fp32 elsewhere");
+            "fp32 elsewhere; fp16 has f32 masters and a dynamic loss scale");
     v.field("family", family, "architecture");
     v.field("hidden_size", hidden_size, "width of the residual stream", at_least(1));
     v.field("intermediate_size", intermediate_size, "width of the MLP", at_least(1));

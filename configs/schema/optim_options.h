@@ -8,7 +8,6 @@
 #include <vector>
 
 #include "configs/schema/field.h"
-#include "configs/schema/model_keys.h"
 
 namespace ink {
 
@@ -40,6 +39,15 @@ struct Choices<DecayShape> {
                                                   {"sqrt", DecayShape::kSqrt}};
 };
 
+// Type of the moments.
+enum class StateDtype { kF32, kBf16 };
+
+template <>
+struct Choices<StateDtype> {
+  static constexpr Choice<StateDtype> kBuilt[] = {{"fp32", StateDtype::kF32},
+                                                  {"bf16", StateDtype::kBf16}};
+};
+
 struct OptimGroup {
   std::string match;
   std::optional<double> lr, weight_decay;
@@ -67,7 +75,7 @@ struct OptimSection {
   std::optional<int64_t> warmup_steps;
   std::optional<int64_t> decay_steps;
   DecayShape decay_shape = DecayShape::kLinear;
-  Precision state_dtype = Precision::kF32;
+  StateDtype state_dtype = StateDtype::kF32;
   std::vector<OptimGroup> groups;
 
   template <class V>

@@ -61,6 +61,7 @@ struct TrainSection {
   int64_t seed = 42;
   DeviceChoice device = DeviceChoice::kAuto;
   bool deterministic = false;
+  bool cuda_graph = true;
   std::optional<int64_t> eval_every, eval_batches;
   std::optional<double> max_hours;
   double label_smoothing = 0;
@@ -92,6 +93,8 @@ struct TrainSection {
     v.field("seed", seed, "of initial weights, order of packs and dropout", at_least(0));
     v.field("device", device, "auto = cuda where a card is usable, else cpu");
     v.field("deterministic", deterministic, "bit-exact repeats on CUDA; always so on CPU");
+    v.field("cuda_graph", cuda_graph,
+            "launch whole micro-batches as CUDA graphs; keeps gradients in memory between steps");
     v.field("eval_every", eval_every, "steps; unset = at step 0 and at the end only", at_least(1));
     v.field("eval_batches", eval_batches, "global batches per evaluation; unset = all",
             at_least(1));

@@ -15,6 +15,7 @@
 
 #include "engine/core/device.h"
 #include "engine/core/error.h"
+#include "engine/core/trace.h"
 #include "engine/tensor/tensor.h"
 
 namespace ink {
@@ -84,6 +85,7 @@ class KernelSlot<void(A...)> : public KernelSlotBase {
       const Candidate& candidate = candidates_[at][which];
       if (candidate.supports == nullptr || candidate.supports(arguments...)) {
         last_[at].store(labels_[at][which], std::memory_order_relaxed);
+        const TraceRange range(name_);
         candidate.run(arguments...);
         return;
       }

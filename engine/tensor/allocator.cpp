@@ -19,11 +19,6 @@ int64_t round_up(int64_t bytes, int64_t unit) { return (bytes + unit - 1) / unit
 
 double mib(int64_t bytes) { return static_cast<double>(bytes) / (1 << 20); }
 
-MemoryReport with_reserved(MemoryReport report, const BlockPool& small, const BlockPool& large) {
-  report.reserved = small.touched() + large.touched();
-  return report;
-}
-
 }  // namespace
 
 std::string_view name_of(MemoryTag tag) {
@@ -56,14 +51,15 @@ void* Allocator::allocate(int64_t bytes, MemoryTag tag) {
   if (report_.limit > 0 && report_.total + wanted > report_.limit) {
     throw OutOfMemory("memory_limit",
                       fmt::format("{:.1f} MiB more for {} do not fit", mib(wanted), name_of(tag)),
-                      wanted, with_reserved(report_, small_, large_));
+                      wanted, with_reserved());
   }
-  BlockPool& pool = bytes < kSmall ? small_ : large_;
+  BlockPool& pool = bytes < kSmall ? (graph_pools_ ? graph_small_ : small_)
+                                   : (graph_pools_ ? graph_large_ : large_);
   void* pointer = take(pool, wanted);
   if (pointer == nullptr) {
     throw OutOfMemory("memory",
                       fmt::format("there are no {:.1f} MiB more for {}", mib(wanted), name_of(tag)),
-                      wanted, with_reserved(report_, small_, large_));
+                      wanted, with_reserved());
   }
   live_.emplace(pointer, Live{tag, &pool});
   const auto at = static_cast<size_t>(tag);
@@ -85,8 +81,8 @@ void* Allocator::take(BlockPool& pool, int64_t bytes) {
 
 // A whole segment, or where there is no room for one, just the request.
 bool Allocator::grow(BlockPool& pool, int64_t bytes) {
-  const int64_t usual =
-      &pool == &small_ ? std::min(kSmallSegment, segment_bytes()) : segment_bytes();
+  const bool small = &pool == &small_ || &pool == &graph_small_;
+  const int64_t usual = small ? std::min(kSmallSegment, segment_bytes()) : segment_bytes();
   for (const int64_t size : {std::max(usual, bytes), bytes}) {
     if (void* segment = system_allocate(size)) {
       pool.add_segment(segment, size);
@@ -133,11 +129,26 @@ void Allocator::release_cache() {
 void Allocator::release_all() noexcept {
   const std::lock_guard lock(mutex_);
   release_cache_locked();
+  const auto release = [this](void* segment, int64_t bytes) { system_free(segment, bytes); };
+  graph_small_.drop_free_segments(release);
+  graph_large_.drop_free_segments(release);
+}
+
+void Allocator::use_graph_pools(bool on) {
+  const std::lock_guard lock(mutex_);
+  graph_pools_ = on;
+}
+
+MemoryReport Allocator::with_reserved() const {
+  MemoryReport report = report_;
+  for (const BlockPool* pool : {&small_, &large_, &graph_small_, &graph_large_})
+    report.reserved += pool->touched();
+  return report;
 }
 
 MemoryReport Allocator::report() const {
   const std::lock_guard lock(mutex_);
-  return with_reserved(report_, small_, large_);
+  return with_reserved();
 }
 
 void* HostAllocator::system_allocate(int64_t bytes) {

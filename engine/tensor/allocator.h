@@ -53,6 +53,9 @@ class Allocator {
   void set_limit(int64_t bytes);
   void reset_peaks();
   void release_cache();  // gives cached blocks back to the system
+  // While on, blocks come from pools of their own, which are never given back: a recorded graph
+  // writes to its addresses whenever it is launched.
+  void use_graph_pools(bool on);
   [[nodiscard]] MemoryReport report() const;
 
  protected:
@@ -70,10 +73,13 @@ class Allocator {
   void* take(BlockPool& pool, int64_t bytes);
   [[nodiscard]] bool grow(BlockPool& pool, int64_t bytes);
   void release_cache_locked() noexcept;
+  [[nodiscard]] MemoryReport with_reserved() const;
 
   mutable std::mutex mutex_;
   // Apart, so that a small tensor that stays never lies in the middle of large ones that go.
   BlockPool small_, large_;
+  BlockPool graph_small_, graph_large_;
+  bool graph_pools_ = false;
   std::unordered_map<void*, Live> live_;
   MemoryReport report_;
 };

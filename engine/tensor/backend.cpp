@@ -2,11 +2,23 @@
 
 #include <array>
 #include <cstring>
+#include <vector>
 
 #include "engine/core/error.h"
 
 namespace ink {
 namespace {
+
+class ReadAtOnce final : public HostRead {
+ public:
+  ReadAtOnce(const void* from, int64_t bytes) : bytes_(static_cast<size_t>(bytes)) {
+    if (bytes > 0) std::memcpy(bytes_.data(), from, bytes_.size());
+  }
+  std::span<const std::byte> wait() override { return bytes_; }
+
+ private:
+  std::vector<std::byte> bytes_;
+};
 
 class HostBackend final : public DeviceBackend {
  public:
@@ -21,6 +33,10 @@ class HostBackend final : public DeviceBackend {
     if (bytes > 0) std::memset(pointer, 0, static_cast<size_t>(bytes));
   }
   void synchronize() override {}
+  std::unique_ptr<HostRead> read_later(const void* from, int64_t bytes) override {
+    return std::make_unique<ReadAtOnce>(from, bytes);
+  }
+  std::unique_ptr<DeviceGraph> record(const std::function<void()>&) override { return nullptr; }
 
  private:
   HostAllocator allocator_;

@@ -4,13 +4,31 @@
 // handed to them may be reused when they return.
 #pragma once
 
+#include <cstddef>
 #include <cstdint>
+#include <functional>
 #include <memory>
+#include <span>
 
 #include "engine/core/device.h"
 #include "engine/tensor/allocator.h"
 
 namespace ink {
+
+// A copy to the host that goes on while the host does other things.
+class HostRead {
+ public:
+  virtual ~HostRead() = default;
+  // Waits for it. The bytes live as long as this object.
+  [[nodiscard]] virtual std::span<const std::byte> wait() = 0;
+};
+
+// Work of a device that was recorded once and is done again as a whole.
+class DeviceGraph {
+ public:
+  virtual ~DeviceGraph() = default;
+  virtual void launch() = 0;
+};
 
 class DeviceBackend {
  public:
@@ -22,6 +40,11 @@ class DeviceBackend {
   virtual void copy(void* to, const void* from, int64_t bytes) = 0;
   virtual void zero(void* pointer, int64_t bytes) = 0;
   virtual void synchronize() = 0;
+  // Of what lies there when the work issued so far is done.
+  [[nodiscard]] virtual std::unique_ptr<HostRead> read_later(const void* from, int64_t bytes) = 0;
+  // Records what `work` issues instead of doing it; nullptr, and `work` is not called, on a device
+  // that does not record. Throws what `work` throws, and on a copy to or from the host in it.
+  [[nodiscard]] virtual std::unique_ptr<DeviceGraph> record(const std::function<void()>& work) = 0;
 };
 
 [[nodiscard]] std::unique_ptr<DeviceBackend> make_host_backend();

@@ -7,6 +7,8 @@
 
 #include "engine/tensor/cuda_devices.h"
 #include "engine/tensor/cuda_error.h"
+#include "engine/tensor/cuda_graph.h"
+#include "engine/tensor/cuda_staging.h"
 
 namespace ink {
 namespace {
@@ -81,18 +83,17 @@ CudaBackend::~CudaBackend() {
   (void)cudaStreamDestroy(stream_);
 }
 
-// Pageable memory is staged by the runtime before the call returns, so the caller may reuse it.
 void CudaBackend::copy_from_host(void* to, const void* from, int64_t bytes) {
-  if (bytes == 0) return;
-  check_cuda(cudaMemcpyAsync(to, from, static_cast<size_t>(bytes), cudaMemcpyHostToDevice, stream_),
-             "copy to the card");
+  // A graph would read the staging memory again when other things are in it.
+  CHECK(!recording_, "a copy of {} bytes from the host inside a recorded graph", bytes);
+  if (bytes > 0) resource<UploadRing>().upload(to, from, bytes);
 }
-CHECK(!recording_, "a copy of {} bytes to the host inside a recorded graph", bytes);
-// A copy to pageable memory waits inside the call, where no guard can end it: wait here.
-if (!guards_.empty()) synchronize();
 
 void CudaBackend::copy_to_host(void* to, const void* from, int64_t bytes) {
   if (bytes == 0) return;
+  CHECK(!recording_, "a copy of {} bytes to the host inside a recorded graph", bytes);
+  // A copy to pageable memory waits inside the call, where no guard can end it: wait here.
+  if (!guards_.empty()) synchronize();
   check_cuda(cudaMemcpyAsync(to, from, static_cast<size_t>(bytes), cudaMemcpyDeviceToHost, stream_),
              "copy to the host");
   synchronize();
@@ -107,43 +108,43 @@ void CudaBackend::copy(void* to, const void* from, int64_t bytes) {
 
 void CudaBackend::zero(void* pointer, int64_t bytes) {
   if (bytes == 0) return;
-  template <class Query>
-  cudaError_t CudaBackend::poll(Query query) const {
-    constexpr int kSpins = 2000;  // short waits are the rule; a long one leaves the core to others
-    cudaError_t state = query();
-    for (int spins = 0; state == cudaErrorNotReady; ++spins) {
-      (void)cudaGetLastError();  // "not ready" is no error that the next launch may report
-      for (HostWaitGuard* guard : guards_) guard->look();
-      if (spins > kSpins) std::this_thread::sleep_for(std::chrono::microseconds(50));
-      state = query();
-    }
-    for (HostWaitGuard* guard : guards_) guard->look();
-    return state;
-  }
-
   check_cuda(cudaMemsetAsync(pointer, 0, static_cast<size_t>(bytes), stream_), "zero");
+}
+
+template <class Query>
+cudaError_t CudaBackend::poll(Query query) const {
+  constexpr int kSpins = 2000;  // short waits are the rule; a long one leaves the core to others
+  cudaError_t state = query();
+  for (int spins = 0; state == cudaErrorNotReady; ++spins) {
+    (void)cudaGetLastError();  // "not ready" is no error that the next launch may report
+    for (HostWaitGuard* guard : guards_) guard->look();
+    if (spins > kSpins) std::this_thread::sleep_for(std::chrono::microseconds(50));
+    state = query();
+  }
+  for (HostWaitGuard* guard : guards_) guard->look();
+  return state;
 }
 
 void CudaBackend::synchronize() {
   const cudaError_t result = guards_.empty() ? cudaStreamSynchronize(stream_)
                                              : poll([&] { return cudaStreamQuery(stream_); });
-  void CudaBackend::wait_for(cudaEvent_t event) {
-    const cudaError_t result =
-        guards_.empty() ? cudaEventSynchronize(event) : poll([&] { return cudaEventQuery(event); });
-    if (result != cudaSuccess) check_cuda(result, "one of the ops launched last: " + recent_ops());
-  }
-
-  std::unique_ptr<HostRead> CudaBackend::read_later(const void* from, int64_t bytes) {
-    return resource<ReadBuffers>().read_later(from, bytes);
-  }
-
-  std::unique_ptr<DeviceGraph> CudaBackend::record(const std::function<void()>& work) {
-    if (wait_after_launch_) return nullptr;
-    const Scoped recording(recording_, true);
-    return std::make_unique<CudaGraph>(*this, work);
-  }
-
   if (result != cudaSuccess) check_cuda(result, "one of the ops launched last: " + recent_ops());
+}
+
+void CudaBackend::wait_for(cudaEvent_t event) {
+  const cudaError_t result =
+      guards_.empty() ? cudaEventSynchronize(event) : poll([&] { return cudaEventQuery(event); });
+  if (result != cudaSuccess) check_cuda(result, "one of the ops launched last: " + recent_ops());
+}
+
+std::unique_ptr<HostRead> CudaBackend::read_later(const void* from, int64_t bytes) {
+  return resource<ReadBuffers>().read_later(from, bytes);
+}
+
+std::unique_ptr<DeviceGraph> CudaBackend::record(const std::function<void()>& work) {
+  if (wait_after_launch_) return nullptr;
+  const Scoped recording(recording_, true);
+  return std::make_unique<CudaGraph>(*this, work);
 }
 
 void CudaBackend::launched(const char* op) {

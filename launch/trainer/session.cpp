@@ -25,7 +25,9 @@ TrainStepOptions step_options_of(const SessionPlan& plan) {
   return {.label_smoothing = plan.run.train.label_smoothing,
           .z_loss = plan.run.train.z_loss,
           .rope_length = training_rope_length(plan.model.options, plan.run.data.max_length),
-          .seed = static_cast<uint64_t>(plan.run.train.seed)};
+          .seed = static_cast<uint64_t>(plan.run.train.seed),
+          .graphs = plan.run.train.cuda_graph,
+          .max_length = plan.run.data.max_length};
 }
 
 RuntimeOptions runtime_options_of(const SessionPlan& plan) {

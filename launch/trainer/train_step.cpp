@@ -1,16 +1,25 @@
 #include "launch/trainer/train_step.h"
 
 #include <chrono>
+#include <cstring>
 
-#include "engine/autograd/backward.h"
+#include "engine/core/trace.h"
 #include "launch/trainer/device_batch.h"
 
 namespace ink {
 namespace {
 
-double read_scalar(const Tensor& scalar) {
-  return scalar.dtype() == DType::kF64 ? to_vector<double>(scalar)[0]
-                                       : static_cast<double>(to_vector<float>(scalar)[0]);
+using Clock = std::chrono::steady_clock;
+
+double seconds_since(Clock::time_point start) {
+  return std::chrono::duration<double>(Clock::now() - start).count();
+}
+
+template <class T>
+T value_at(std::span<const std::byte> bytes, size_t offset) {
+  T value;
+  std::memcpy(&value, bytes.data() + offset, sizeof value);
+  return value;
 }
 
 // Token losses of the trained positions, added in f64 in token order.
@@ -34,7 +43,14 @@ TrainStep::TrainStep(Runtime& runtime, const Decoder& model, ParameterTable& tab
       group_(data_parallel),
       table_(table),
       options_(options),
-      reducer_(runtime, table, data_parallel, {.overlap = options.overlap}) {}
+      reducer_(runtime, table, data_parallel, {.overlap = options.overlap}),
+      micro_batch_(runtime, model, table,
+                   {.rope_length = options.rope_length,
+                    .seed = options.seed,
+                    .graphs = options.graphs,
+                    .max_length = options.max_length}) {
+  options_.keep_gradients |= options.graphs && runtime.device() == Device::kCuda;
+}
 
 void TrainStep::sum_over_ranks(std::span<double> values) {
   if (group_.size() == 1) return;
@@ -46,44 +62,120 @@ void TrainStep::sum_over_ranks(std::span<double> values) {
   std::copy(summed.begin(), summed.end(), values.begin());
 }
 
-StepResult TrainStep::run(std::span<const HostBatch> micro_batches, int64_t trained, int64_t step,
-                          const std::function<void()>& spoil) {
-  StepResult result;
-  if (trained == 0) {
-    result.empty = true;
-    result.state = optimizer_.state();
-    return result;
+void TrainStep::start(const StepWork& work) {
+  Started started{.empty = work.trained == 0, .local = work.local};
+  if (started.empty) {
+    read_later(started, Tensor());
+    started_.push_back(std::move(started));
+    return;
   }
-  optimizer_.begin({.divisor = static_cast<double>(trained), .step = step - 1});
-  const LmLossOptions loss_options{.divisor = static_cast<double>(trained),
+  const DType dtype = model_.dtype() == DType::kF64 ? DType::kF64 : DType::kF32;
+  Tensor losses_M(runtime_, {static_cast<int64_t>(work.micro_batches.size())}, dtype);
+  micro_batches(work, losses_M);
+  if (work.spoil) work.spoil();
+  {
+    const TraceRange range("reduce");
+    const auto start = Clock::now();
+    reducer_.finish();
+    started.comm_seconds = seconds_since(start);
+  }
+  {
+    const TraceRange range("update");
+    optimizer_.step();
+  }
+  read_later(started, losses_M);
+  started_.push_back(std::move(started));
+  if (group_.size() == 1 && !options_.keep_gradients) table_.release_gradients();
+}
+
+// A spoilt gradient must be there before its bucket leaves, so a step with a fault reduces at its
+// end.
+void TrainStep::micro_batches(const StepWork& work, Tensor& losses_M) {
+  const GlobalBatch batch{.divisor = static_cast<double>(work.trained), .step = work.step - 1};
+  optimizer_.begin(batch);
+  const LmLossOptions loss_options{.divisor = batch.divisor,
                                    .step_state = optimizer_.state_tensor(),
                                    .label_smoothing = options_.label_smoothing,
                                    .z_loss = options_.z_loss};
-  // A spoilt gradient must be there before its bucket leaves, so a step with a fault reduces at its
-  // end.
-  for (size_t i = 0; i < micro_batches.size(); ++i) {
-    if (i + 1 == micro_batches.size() && !spoil) reducer_.arm();
-    Batch batch = to_device(runtime_, micro_batches[i], loss_options.divisor, step - 1);
-    batch.step_state = optimizer_.state_tensor();
-    const LmLoss loss = model_.loss(batch, options_.rope_length, options_.seed, loss_options);
-    result.loss += read_scalar(loss.loss);
-    backward(loss.loss);
+  for (size_t i = 0; i < work.micro_batches.size(); ++i) {
+    const bool reduced = i + 1 == work.micro_batches.size() && !work.spoil;
+    if (reduced) reducer_.arm();
+    Tensor loss = losses_M.flat(static_cast<int64_t>(i), {});
+    const bool watched = reduced && group_.size() > 1;
+    micro_batch_.run(work.micro_batches[i], loss_options, batch.step,
+                     watched ? GradientWatch::kWatched : GradientWatch::kNone, loss);
   }
-  if (spoil) spoil();
-  const auto start = std::chrono::steady_clock::now();
-  reducer_.finish();
-  sum_over_ranks({&result.loss, 1});
-  result.comm_seconds =
-      std::chrono::duration<double>(std::chrono::steady_clock::now() - start).count();
-  optimizer_.step();
-  result.state = optimizer_.state();
-  if (result.state.skip != 0) result.bad_gradient = optimizer_.first_nonfinite_gradient();
-  if (group_.size() == 1 && !options_.keep_gradients) table_.release_gradients();
+}
+
+// Ranks on the processor add up when the step is finished, as they wait for each other anyway. On a
+// card that would wait for the next step too: the values are gathered behind this one.
+void TrainStep::read_later(Started& started, const Tensor& losses_M) {
+  DeviceBackend& backend = runtime_.backend();
+  started.state =
+      backend.read_later(optimizer_.state_tensor().raw(), optimizer_.state_tensor().bytes());
+  started.squares = backend.read_later(optimizer_.squares().raw(), optimizer_.squares().bytes());
+  const int64_t loss_bytes = losses_M.defined() ? losses_M.bytes() : 0;
+  if (group_.size() == 1 || runtime_.device() == Device::kCpu) {
+    started.losses = backend.read_later(losses_M.raw(), loss_bytes);
+    return;
+  }
+  const Scoped tag(runtime_.tag, MemoryTag::kCommunication);
+  constexpr auto kLocal = static_cast<int64_t>(sizeof started.local);
+  started.ranks = group_.size();
+  const Tensor mine(runtime_, {kLocal + loss_bytes}, DType::kU8);
+  const Tensor all(runtime_, {started.ranks * mine.bytes()}, DType::kU8);
+  backend.copy_from_host(mine.raw(), started.local.data(), kLocal);
+  backend.copy(static_cast<std::byte*>(mine.raw()) + kLocal, losses_M.raw(), loss_bytes);
+  group_.all_gather(mine, all)->wait();
+  started.losses = backend.read_later(all.raw(), all.bytes());
+}
+
+// {loss, local values}, added in f64, micro-batch after micro-batch and then rank after rank.
+std::vector<double> TrainStep::read_sums(Started& started) {
+  const bool wide = model_.dtype() == DType::kF64;
+  const std::span<const std::byte> bytes = started.losses->wait();
+  const bool gathered = started.ranks > 1;
+  const size_t part = bytes.size() / static_cast<size_t>(started.ranks);
+  std::vector<double> sums(1 + started.local.size());
+  for (int64_t rank = 0; rank < started.ranks; ++rank) {
+    std::span<const std::byte> rest = bytes.subspan(static_cast<size_t>(rank) * part, part);
+    std::array<double, 2> local = started.local;
+    if (gathered) {
+      std::memcpy(local.data(), rest.data(), sizeof local);
+      rest = rest.subspan(sizeof local);
+    }
+    double loss = 0;
+    for (size_t at = 0; at < rest.size(); at += wide ? sizeof(double) : sizeof(float))
+      loss += wide ? value_at<double>(rest, at) : double{value_at<float>(rest, at)};
+    sums[0] += loss;
+    for (size_t i = 0; i < local.size(); ++i) sums[1 + i] += local[i];
+  }
+  if (!gathered) sum_over_ranks(sums);
+  return sums;
+}
+
+StepResult TrainStep::finish() {
+  CHECK(!started_.empty(), "no step was started");
+  Started started = std::move(started_.front());
+  started_.pop_front();
+  StepResult result{.empty = started.empty, .comm_seconds = started.comm_seconds};
+  result.state = value_at<StepState>(started.state->wait(), 0);
+  const auto start = Clock::now();
+  const std::vector<double> sums = read_sums(started);
+  if (started.ranks == 1) result.comm_seconds += seconds_since(start);
+  result.loss = sums[0];
+  std::copy(sums.begin() + 1, sums.end(), result.sums.begin());
+  if (result.empty || result.state.skip == 0) return result;
+  const std::span<const std::byte> bytes = started.squares->wait();
+  std::vector<double> squares(bytes.size() / sizeof(double));
+  std::memcpy(squares.data(), bytes.data(), bytes.size());
+  result.bad_gradient = optimizer_.first_nonfinite(squares);
   return result;
 }
 
 EvalResult TrainStep::evaluate(int64_t count, const std::function<HostBatch(int64_t)>& read,
                                int64_t trained, const std::function<bool()>& poll) {
+  const TraceRange range("evaluate");
   const Scoped no_grad(runtime_.grad_enabled, false);
   const Scoped no_dropout(runtime_.training, false);
   std::array<double, 2> sums{};

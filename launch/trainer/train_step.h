@@ -1,15 +1,22 @@
 // One optimizer step on one rank: forward and backward over its micro-batches, reduction, update.
 // And the same without gradients, for evaluation.
 //
+// start() issues a step without waiting for the device, finish() reads what became of it: the loop
+// starts a step before it finishes the one before, so that the device always has work.
+//
 // The loss of a step is the sum of token losses over the whole global batch divided by its trained
 // tokens, so gradients and losses are only ever added: over micro-batches here, over ranks by the
 // group. Used by the trainer and by the parity tests.
 #pragma once
 
+#include <array>
+#include <deque>
 #include <functional>
+#include <memory>
 #include <span>
 
 #include "data/loader/host_batch.h"
+#include "launch/trainer/micro_batch.h"
 #include "models/common/decoder.h"
 #include "optim/update/adamw.h"
 #include "parallel/comm/process_group.h"
@@ -25,6 +32,18 @@ struct TrainStepOptions {
   // Without: one rank frees them after the update, so that gradients and what a forward pass keeps
   // need not fit together. Several ranks hold them in the reducer's buckets all the time.
   bool keep_gradients = false;
+  bool graphs = false;     // record micro-batches on devices that can; keeps gradients
+  int64_t max_length = 0;  // of a document; 0: as each micro-batch says
+};
+
+// What a step works on.
+struct StepWork {
+  std::span<const HostBatch> micro_batches;  // of this rank
+  int64_t trained = 0;                       // of the global batch
+  int64_t step = 1;                          // 1-based
+  // Called with the gradients complete on this rank, before they are reduced (fault hooks).
+  std::function<void()> spoil = {};
+  std::array<double, 2> local{};  // of this rank, to be summed over the ranks with the loss
 };
 
 struct StepResult {
@@ -32,7 +51,8 @@ struct StepResult {
   bool empty = false;        // no trained token anywhere: nothing was updated
   StepState state;           // after the step: lr, norm, skip
   std::string bad_gradient;  // name of the first non-finite one when the step was skipped for it
-  double comm_seconds = 0;   // waiting for reductions
+  double comm_seconds = 0;   // the host's wait for reductions
+  std::array<double, 2> sums{};  // StepWork::local over the ranks
 };
 
 struct EvalResult {
@@ -46,10 +66,18 @@ class TrainStep {
   TrainStep(Runtime& runtime, const Decoder& model, ParameterTable& table, AdamW& optimizer,
             ProcessGroup& data_parallel, TrainStepOptions options);
 
-  // step: 1-based. trained: of the global batch. spoil: called with the gradients complete on this
-  // rank, before they are reduced (fault hooks).
+  void start(const StepWork& work);
+  // Of the oldest step that was started; waits for it.
+  [[nodiscard]] StepResult finish();
   StepResult run(std::span<const HostBatch> micro_batches, int64_t trained, int64_t step,
-                 const std::function<void()>& spoil = {});
+                 const std::function<void()>& spoil = {}) {
+    start({.micro_batches = micro_batches, .trained = trained, .step = step, .spoil = spoil});
+    return finish();
+  }
+  // Why micro-batches are not recorded although the options ask for it, once.
+  [[nodiscard]] std::string take_note() { return micro_batch_.take_note(); }
+  [[nodiscard]] int64_t graph_launches() const { return micro_batch_.launches(); }
+
   // read(i) for i < count gives this rank's micro-batches. Leaves training state and random numbers
   // alone. poll is called after each of them, on every rank alike; true ends the evaluation.
   EvalResult evaluate(int64_t count, const std::function<HostBatch(int64_t)>& read, int64_t trained,
@@ -59,6 +87,18 @@ class TrainStep {
   void sum_over_ranks(std::span<double> values);
 
  private:
+  // A step on its way.
+  struct Started {
+    bool empty = false;
+    std::array<double, 2> local{};
+    double comm_seconds = 0;
+    std::unique_ptr<HostRead> state, squares, losses;
+    int64_t ranks = 1;  // whose losses and local values were gathered
+  };
+  void micro_batches(const StepWork& work, Tensor& losses_M);
+  void read_later(Started& started, const Tensor& losses_M);
+  [[nodiscard]] std::vector<double> read_sums(Started& started);
+
   Runtime& runtime_;
   const Decoder& model_;
   AdamW& optimizer_;
@@ -66,6 +106,8 @@ class TrainStep {
   ParameterTable& table_;
   TrainStepOptions options_;
   Reducer reducer_;
+  MicroBatch micro_batch_;
+  std::deque<Started> started_;
 };
 
 }  // namespace ink

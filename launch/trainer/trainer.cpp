@@ -33,7 +33,8 @@ Trainer::Trainer(Session& session, RunLog* log, TrainerOptions options,
       options_(std::move(options)),
       keeper_(session, log, options_.run_id, options_.version, options_.write_hf),
       sampler_({.seed = static_cast<uint64_t>(session.plan().run.train.seed),
-                .drawn = std::vector<int64_t>(session.plan().data.train.size(), 0)}) {
+                .drawn = std::vector<int64_t>(session.plan().data.train.size(), 0)}),
+      late_(session.runtime().device() != Device::kCpu) {
   if (!resume) return;
   const std::string place = "checkpoint";
   const JsonReader reader(*resume, place, "trainer");
@@ -65,20 +66,23 @@ EndReason Trainer::run() {
       break;
     }
     const Clock::time_point start = Clock::now();
-    const std::optional<StepBatch> batch = loader.next();
+    std::optional<StepBatch> batch = loader.next();
     if (!batch) break;
-    one_step(*batch, seconds_since(start));
+    one_step(std::move(*batch), seconds_since(start));
     if (plan.run.train.eval_every && counters_.step % *plan.run.train.eval_every == 0 &&
         counters_.step < plan.total_steps)
       stopped = !evaluate();
     if (plan.run.log.samples.every > 0 && counters_.step % plan.run.log.samples.every == 0)
       sample();
-    stopped = stopped || vote_to_stop();
+    stopped = stopped || vote_at_step();
     if (counters_.step % plan.run.checkpoint.every == 0 && counters_.step < plan.total_steps &&
-        !stopped)
+        !stopped) {
+      flush();
       keeper_.save(counters_, sampler_);
+    }
     keeper_.poll();
   }
+  flush();
   if (stopped) reason = wants_to_stop().value_or(EndReason::kSignal);
   if (reason == EndReason::kDone) {
     static_cast<void>(evaluate());
@@ -88,40 +92,66 @@ EndReason Trainer::run() {
   return reason;
 }
 
-void Trainer::one_step(const StepBatch& batch, double data_seconds) {
-  const Clock::time_point start = Clock::now();
-  StepResult result;
+void Trainer::one_step(StepBatch batch, double data_seconds) {
+  Issued issued{.start = Clock::now(), .data_seconds = data_seconds};
   if (!batch.skipped) {
-    const auto spoil = gradient_fault(session_.plan().run.faults, batch.step,
-                                      session_.world().rank(), session_.model().parameters());
-    result = session_.step().run(batch.micro_batches, batch.trained, batch.step, spoil);
-    counters_.loss = result.empty ? counters_.loss : result.loss;
-  } else {
-    result.state = session_.optimizer().state();
+    double squared = 0;
+    for (const HostBatch& host : batch.micro_batches) squared += squared_lengths(host);
+    const int rank = session_.world().rank();
+    session_.step().start({.micro_batches = batch.micro_batches,
+                           .trained = batch.trained,
+                           .step = batch.step,
+                           .spoil = gradient_fault(session_.plan().run.faults, batch.step, rank,
+                                                   session_.model().parameters()),
+                           .local = {squared, wants_to_stop() ? 1.0 : 0.0}});
+    if (const std::string note = session_.step().take_note(); log_ != nullptr && !note.empty())
+      log_->warning("cuda_graph", note);
   }
-  double squared = 0;
-  for (const HostBatch& host : batch.micro_batches) squared += squared_lengths(host);
-  session_.step().sum_over_ranks({&squared, 1});
   counters_.step = batch.step;
   counters_.tokens += batch.real_tokens;
   counters_.trained += batch.trained;
   sampler_ = batch.state;
-  step_delay(session_.plan().run.faults, session_.world().rank());
-  report(batch, result, seconds_since(start) + data_seconds, data_seconds, squared);
-  watch_skips(batch, result);
+  batch.micro_batches.clear();
+  issued.batch = std::move(batch);
+  issued.total_tokens = counters_.tokens;
+  if (late_ || issued.batch.skipped) flush();  // the step before this one
+  issued_ = std::move(issued);
+  if (!late_) flush();
 }
 
-void Trainer::report(const StepBatch& batch, const StepResult& result, double seconds,
-                     double data_seconds, double squared) {
-  if (!peak_ && !batch.skipped)
+void Trainer::flush() {
+  if (!issued_) return;
+  const Issued issued = std::move(*issued_);
+  issued_.reset();
+  StepResult result;
+  if (issued.batch.skipped) {
+    result.state = session_.optimizer().state();
+  } else {
+    result = session_.step().finish();
+    counters_.loss = result.empty ? counters_.loss : result.loss;
+    stop_votes_ = result.sums[1];
+  }
+  step_delay(session_.plan().run.faults, session_.world().rank());
+  // A step that waited in line behind the one before took the time since that one was read.
+  const Clock::time_point now = Clock::now();
+  const double alone =
+      std::chrono::duration<double>(now - issued.start).count() + issued.data_seconds;
+  const double in_line = std::chrono::duration<double>(now - reported_).count();
+  reported_ = now;
+  report(issued, result, late_ ? std::min(alone, in_line) : alone);
+  watch_skips(issued.batch, result);
+}
+
+void Trainer::report(const Issued& issued, const StepResult& result, double seconds) {
+  if (!peak_ && !issued.batch.skipped)
     peak_ = measure_peak(session_.runtime(), session_.plan().seat, session_.plan().model.compute);
   if (log_ == nullptr) return;
-  StepRow row = make_step_row(session_, batch, result,
+  StepRow row = make_step_row(session_, issued.batch, result,
                               {.seconds = seconds,
-                               .data_seconds = data_seconds,
-                               .squared_lengths = squared,
+                               .data_seconds = issued.data_seconds,
+                               .squared_lengths = result.sums[0],
                                .peak = peak_});
-  row.total_tokens = counters_.tokens;
+  row.total_tokens = issued.total_tokens;
   row.elapsed = elapsed();
   log_->step(row);
 }
@@ -146,6 +176,7 @@ void Trainer::watch_skips(const StepBatch& batch, const StepResult& result) {
 }
 
 bool Trainer::evaluate() {
+  flush();
   SessionPlan& plan = session_.plan();
   if (plan.data.eval.empty()) return true;
   const Clock::time_point start = Clock::now();
@@ -173,6 +204,7 @@ bool Trainer::evaluate() {
 }
 
 void Trainer::sample() {
+  flush();
   if (log_ == nullptr || !options_.sample) return;
   for (const SampleRow& row : options_.sample(counters_.step)) log_->sample(row);
 }
@@ -181,6 +213,11 @@ bool Trainer::vote_to_stop() {
   double votes = wants_to_stop() ? 1.0 : 0.0;
   session_.step().sum_over_ranks({&votes, 1});
   return votes > 0;
+}
+
+// Ranks with cards have voted in the step that was read last: a vote now would wait for the device.
+bool Trainer::vote_at_step() {
+  return late_ && session_.world().size() > 1 ? stop_votes_ > 0 : vote_to_stop();
 }
 
 std::optional<EndReason> Trainer::wants_to_stop() const {

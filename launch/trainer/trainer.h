@@ -2,7 +2,9 @@
 // asked to end.
 //
 // Every rank runs it; rank 0 alone has a RunLog and writes checkpoints. Whether to stop is voted at
-// every step boundary, so all ranks save the same step.
+// every step boundary, so all ranks save the same step. On a card a step is read when the next one
+// has been issued, and at once where something else needs it: an evaluation, samples, a save, the
+// end.
 #pragma once
 
 #include <chrono>
@@ -44,14 +46,23 @@ class Trainer {
   [[nodiscard]] double elapsed() const;  // seconds since this part of the run began
 
  private:
-  void one_step(const StepBatch& batch, double data_seconds);
-  void report(const StepBatch& batch, const StepResult& result, double seconds, double data_seconds,
-              double squared_lengths);
+  // A step that was issued and not yet read.
+  struct Issued {
+    StepBatch batch;  // without its micro-batches
+    std::chrono::steady_clock::time_point start;
+    double data_seconds = 0;
+    int64_t total_tokens = 0;  // of the run, with this step
+  };
+  // On a card the step before is read and reported when this one has been issued.
+  void one_step(StepBatch batch, double data_seconds);
+  void flush();  // reads and reports what is on its way
+  void report(const Issued& issued, const StepResult& result, double seconds);
   void watch_skips(const StepBatch& batch, const StepResult& result);
   bool evaluate();
   void sample();
   // Does any rank want to stop? Collective.
   [[nodiscard]] bool vote_to_stop();
+  [[nodiscard]] bool vote_at_step();
   [[nodiscard]] std::optional<EndReason> wants_to_stop() const;
 
   Session& session_;
@@ -61,6 +72,10 @@ class Trainer {
   SamplerState sampler_;  // after the last step
   bool resumed_ = false;
   RunCounters counters_;
+  bool late_;  // results are read a step late
+  std::optional<Issued> issued_;
+  std::chrono::steady_clock::time_point reported_;  // when the last step was read
+  double stop_votes_ = 0;                           // of the step that was read last
   std::optional<double> peak_;
   std::chrono::steady_clock::time_point start_ = std::chrono::steady_clock::now();
 };

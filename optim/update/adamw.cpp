@@ -13,7 +13,7 @@ AdamW::AdamW(Runtime& runtime, const ParameterTable& table, const OptimSection& 
     : runtime_(runtime), options_(step_options(optim, total_steps)) {
   check_groups(optim, table);
   const Scoped tag(runtime.tag, MemoryTag::kOptimizer);
-  const DType moment = optim.state_dtype == Precision::kF32 ? DType::kF32 : DType::kBF16;
+  const DType moment = optim.state_dtype == StateDtype::kF32 ? DType::kF32 : DType::kBF16;
   for (const auto& parameter : table.all()) {
     if (!parameter->tied_to.empty() || parameter->frozen) continue;
     const ParameterPolicy policy = parameter_policy(optim, *parameter);
@@ -26,13 +26,18 @@ AdamW::AdamW(Runtime& runtime, const ParameterTable& table, const OptimSection& 
                                    .key = philox_key(seed, "round." + parameter->name)},
                        .m = zeros(runtime, shape, moment),
                        .v = zeros(runtime, shape, moment)};
-    if (moment == DType::kF32 && parameter->value().dtype() != DType::kF32)
+    const DType stored = parameter->value().dtype();
+    options_.loss_scale.enabled |= stored == DType::kF16;
+    if (stored == DType::kF16 || (moment == DType::kF32 && stored != DType::kF32))
       slot.master = Tensor(runtime, shape, DType::kF32);
     slots_.push_back(std::move(slot));
   }
-  state_ = step_state_tensor(
-      runtime, {.hysteresis_left = options_.loss_scale.hysteresis, .beta2 = options_.beta2});
+  const LossScaleOptions& scale = options_.loss_scale;
+  state_ = step_state_tensor(runtime, {.hysteresis_left = scale.hysteresis,
+                                       .loss_scale = scale.enabled ? scale.initial : 1.0,
+                                       .beta2 = options_.beta2});
   norm_ = Tensor(runtime, {}, DType::kF64);
+  squares_ = zeros(runtime, {static_cast<int64_t>(slots_.size())}, DType::kF64);
 }
 
 void AdamW::initialize_masters(uint64_t seed) {
@@ -57,14 +62,13 @@ void AdamW::begin(const GlobalBatch& batch) {
 void AdamW::step() {
   const Device device = runtime_.device();
   std::vector<Tensor> gradients;
-  for (const OptimizerSlot& slot : slots_) {
-    const Leaf& leaf = *slot.parameter->leaf();
-    if (leaf.has_grad) gradients.push_back(leaf.grad);
-  }
-  sum_squares_many(device, gradients, norm_);
-  advance_step(device, norm_, options_, state_);
   std::vector<AdamWItem> items;
-  for (const OptimizerSlot& slot : slots_) items.push_back(item_of(slot));
+  for (const OptimizerSlot& slot : slots_) {
+    items.push_back(item_of(slot));
+    gradients.push_back(items.back().grad);
+  }
+  sum_squares_many(device, gradients, squares_, norm_);
+  advance_step(device, norm_, options_, state_);
   adamw_update_many(device, items, state_);
   for (const OptimizerSlot& slot : slots_) slot.parameter->leaf()->has_grad = false;
 }
@@ -86,17 +90,14 @@ AdamWItem AdamW::item_of(const OptimizerSlot& slot) {
 
 StepState AdamW::state() const { return read_step_state(state_); }
 
-void AdamW::set_state(const StepState& state) {
+void AdamW::set_state(StepState state) {
+  if (!options_.loss_scale.enabled) state.loss_scale = 1.0;  // saved by a run in f16
   runtime_.backend().copy_from_host(state_.raw(), &state, sizeof state);
 }
 
-std::string AdamW::first_nonfinite_gradient() const {
-  Tensor sum(runtime_, {}, DType::kF64);
-  for (const OptimizerSlot& slot : slots_) {
-    const Leaf& leaf = *slot.parameter->leaf();
-    if (!leaf.grad.defined()) continue;
-    sum_squares(runtime_.device(), leaf.grad, WriteMode::kOverwrite, sum);
-    if (!std::isfinite(to_vector<double>(sum)[0])) return slot.parameter->name;
+std::string AdamW::first_nonfinite(std::span<const double> squares) const {
+  for (size_t i = 0; i < squares.size(); ++i) {
+    if (!std::isfinite(squares[i])) return slots_[i].parameter->name;
   }
   return {};
 }

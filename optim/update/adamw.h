@@ -2,8 +2,10 @@
 //
 // Keeps two moments per parameter and, where the compute type has 16 bits and the states are f32,
 // an f32 master copy. With 16-bit states there is no master: results are rounded stochastically.
+// Parameters in f16 always have a master, and turn the dynamic loss scale on.
 // step() reads the gradients that backward left, already summed over the data-parallel ranks, so
-// every rank makes the same decision. The formula is in engine/ops/adamw.h.
+// every rank makes the same decision. Nothing but state() waits for the device. The formula is in
+// engine/ops/adamw.h.
 #pragma once
 
 #include <span>
@@ -42,11 +44,12 @@ class AdamW {
 
   [[nodiscard]] StepState state() const;  // waits for the device
   [[nodiscard]] const Tensor& state_tensor() const { return state_; }
-  void set_state(const StepState& state);
+  void set_state(StepState state);
   [[nodiscard]] std::span<OptimizerSlot> slots() { return slots_; }
-  // Name of the first parameter with a non-finite gradient, empty when there is none. Looks at what
-  // the last step saw, so call it before the next backward.
-  [[nodiscard]] std::string first_nonfinite_gradient() const;
+  // f64, one per slot: sum of squares of the gradient that the last step saw.
+  [[nodiscard]] const Tensor& squares() const { return squares_; }
+  // Name of the first parameter whose sum is not finite, empty when there is none.
+  [[nodiscard]] std::string first_nonfinite(std::span<const double> squares) const;
 
  private:
   [[nodiscard]] AdamWItem item_of(const OptimizerSlot& slot);
@@ -54,7 +57,7 @@ class AdamW {
   Runtime& runtime_;
   StepOptions options_;
   std::vector<OptimizerSlot> slots_;
-  Tensor state_, norm_;
+  Tensor state_, norm_, squares_;
 };
 
 }  // namespace ink

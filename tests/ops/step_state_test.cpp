@@ -36,20 +36,27 @@ REGISTER_OP_CASE({.name = "sum_squares_many",
                              {.name = "matrix", .shape = {11, 97}},
                              {.name = "small", .shape = {5}}},
                   .run = [](const std::vector<Tensor>& in) -> std::vector<Tensor> {
-                    Tensor sum = from_values(in[0].runtime(), {NAN}, {}, DType::kF64);
+                    Runtime& runtime = in[0].runtime();
+                    const auto nan = [&](int64_t count) {
+                      return from_values(runtime, Values(static_cast<size_t>(count), NAN), {count},
+                                         DType::kF64);
+                    };
                     std::vector<Tensor> all = in;
-                    all.emplace_back(in[0].runtime(), Shape{0}, in[0].dtype());
-                    sum_squares_many(sum.device(), all, sum);
-                    Tensor none = from_values(in[0].runtime(), {NAN}, {}, DType::kF64);
-                    sum_squares_many(none.device(), {}, none);
-                    return {sum, none};
+                    all.emplace(all.begin() + 1, runtime, Shape{0}, in[0].dtype());
+                    Tensor sum = nan(1), each = nan(4), none = nan(1), of_none = nan(0);
+                    sum_squares_many(sum.device(), all, each, sum);
+                    sum_squares_many(none.device(), {}, of_none, none);
+                    return {sum, each, none};
                   },
                   .composed = [](const std::vector<Values>& in) -> std::vector<Values> {
-                    double total = 0;
+                    Values each;
                     for (const Values& values : in) {
+                      double total = 0;
                       for (const double x : values) total += x * x;
+                      each.push_back(total);
                     }
-                    return {{total}, {0.0}};
+                    each.insert(each.begin() + 1, 0.0);
+                    return {{each[0] + each[2] + each[3]}, each, {0.0}};
                   },
                   .tolerance = {.f32 = 1e-12, .bf16 = 1e-12, .f16 = 1e-12},
                   .slots = {&sum_squares_many},

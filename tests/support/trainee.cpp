@@ -49,7 +49,10 @@ Trainee::Trainee(const Golden& golden, ProcessGroup& group, const TraineeOptions
       model_(build(runtime_, table_, golden, options_, options)),
       optimizer_(runtime_, table_, options.optim, Fixture::kSteps, 0),
       step_(runtime_, *model_, table_, optimizer_, device_group_ ? *device_group_ : group,
-            {.overlap = options.overlap, .keep_gradients = true}) {
+            {.overlap = options.overlap,
+             .keep_gradients = true,
+             .graphs = options.graphs,
+             .max_length = options.graphs ? Fixture::kLength : 0}) {
   optimizer_.copy_masters_from_parameters();
 }
 

@@ -24,9 +24,14 @@ void squares(const Tensor& x, WriteMode mode, Tensor& sum) {
 }
 
 // By the candidate that sum_squares takes, tensor after tensor.
-void squares_of_all(std::span<const Tensor> tensors, Tensor& sum) {
-  *sum.data<double>() = 0;
-  for (const Tensor& x : tensors) sum_squares(Device::kCpu, x, WriteMode::kAccumulate, sum);
+void squares_of_all(std::span<const Tensor> tensors, Tensor& each_N, Tensor& sum) {
+  double total = 0;
+  for (size_t i = 0; i < tensors.size(); ++i) {
+    Tensor one = each_N.flat(static_cast<int64_t>(i), {});
+    sum_squares(Device::kCpu, tensors[i], WriteMode::kOverwrite, one);
+    total += *one.data<double>();
+  }
+  *sum.data<double>() = total;
 }
 
 REGISTER_KERNEL(advance_step, kCpu, plain, advance_tensor);

@@ -21,6 +21,7 @@ struct SquareRange {
   int64_t first_block, length;
   const T* data;
   int64_t cols, stride;  // of a row; a contiguous range is one row
+  int64_t number;        // of the tensor
   bool packed;           // contiguous, from a multiple of 16 bytes
 };
 
@@ -69,16 +70,31 @@ __global__ void __launch_bounds__(kThreads)
   if (threadIdx.x == 0) partials[blockIdx.x] = sum;
 }
 
-__global__ void __launch_bounds__(kTotalThreads)
-    add_partials(const double* partials, int64_t count, bool accumulate, double* result) {
+__device__ __forceinline__ double sum_of(const double* values, int64_t begin, int64_t end) {
   double sum = 0;
-  for (int64_t i = threadIdx.x; i < count; i += kTotalThreads) sum += partials[i];
-  sum = block_sum(sum, shared_memory<BlockScratch<double>>());
+  for (int64_t i = begin + threadIdx.x; i < end; i += kTotalThreads) sum += values[i];
+  return block_sum(sum, shared_memory<BlockScratch<double>>());
+}
+
+// A block adds up the chunks of a tensor.
+template <class T>
+__global__ void __launch_bounds__(kTotalThreads)
+    add_chunks(const SquareRange<T>* ranges, int64_t chunks, const double* partials, double* each) {
+  const SquareRange<T>& range = ranges[blockIdx.x];
+  const bool last = blockIdx.x + 1 == gridDim.x;
+  const double sum =
+      sum_of(partials, range.first_block, last ? chunks : ranges[blockIdx.x + 1].first_block);
+  if (threadIdx.x == 0) each[range.number] = sum;
+}
+
+__global__ void __launch_bounds__(kTotalThreads)
+    add_tensors(const double* each, int64_t count, bool accumulate, double* result) {
+  const double sum = sum_of(each, 0, count);
   if (threadIdx.x == 0) *result = accumulate ? *result + sum : sum;
 }
 
 template <class T>
-SquareRange<T> square_range(const Tensor& x) {
+SquareRange<T> square_range(const Tensor& x, size_t number) {
   const bool flat = x.contiguous();
   const bool aligned = reinterpret_cast<uintptr_t>(x.raw()) % 16 == 0;
   return {.first_block = 0,
@@ -86,35 +102,41 @@ SquareRange<T> square_range(const Tensor& x) {
           .data = x.data<T>(),
           .cols = flat ? x.numel() : x.cols(),
           .stride = x.row_stride(),
+          .number = static_cast<int64_t>(number),
           .packed = flat && aligned};
 }
 
-void squares(std::span<const Tensor> tensors, WriteMode mode, Tensor& sum) {
+void squares(std::span<const Tensor> tensors, WriteMode mode, Tensor& each_N, Tensor& sum) {
   CudaBackend& backend = cuda_backend(sum);
   const DType dtype = tensors.empty() ? DType::kF32 : tensors[0].dtype();
+  const auto shape = [](int64_t blocks, int threads) -> LaunchShape {
+    return {.grid = dim3(blocks_for(blocks, 1), 1, 1),
+            .block = dim3(static_cast<unsigned>(threads), 1, 1),
+            .shared_bytes = static_cast<int64_t>(sizeof(BlockScratch<double>))};
+  };
+  zero(each_N);  // of tensors without elements
   visit_device_float(dtype, [&]<class T>() {
     RangeList<SquareRange<T>> ranges(kPerBlock);
-    for (const Tensor& x : tensors) ranges.add(square_range<T>(x));
+    for (size_t i = 0; i < tensors.size(); ++i) ranges.add(square_range<T>(tensors[i], i));
     const Tensor list = ranges.upload(sum.runtime());
+    const auto* all = static_cast<const SquareRange<T>*>(list.raw());
     const Tensor partials(sum.runtime(), {ranges.blocks()}, DType::kF64, MemoryTag::kWorkspace);
-    constexpr auto kScratch = static_cast<int64_t>(sizeof(BlockScratch<double>));
-    launch(backend, "sum_squares",
-           {.grid = dim3(blocks_for(ranges.blocks(), 1), 1, 1),
-            .block = dim3(kThreads, 1, 1),
-            .shared_bytes = kScratch},
-           square_chunks<T>, static_cast<const SquareRange<T>*>(list.raw()), ranges.count(),
-           partials.data<double>());
-    launch(backend, "sum_squares",
-           {.grid = dim3(1, 1, 1), .block = dim3(kTotalThreads, 1, 1), .shared_bytes = kScratch},
-           add_partials, partials.data<double>(), ranges.blocks(), mode == WriteMode::kAccumulate,
-           sum.data<double>());
+    launch(backend, "sum_squares", shape(ranges.blocks(), kThreads), square_chunks<T>, all,
+           ranges.count(), partials.data<double>());
+    launch(backend, "sum_squares", shape(ranges.count(), kTotalThreads), add_chunks<T>, all,
+           ranges.blocks(), partials.data<double>(), each_N.data<double>());
   });
+  launch(backend, "sum_squares", shape(1, kTotalThreads), add_tensors, each_N.data<double>(),
+         each_N.numel(), mode == WriteMode::kAccumulate, sum.data<double>());
 }
 
-void squares_of_one(const Tensor& x, WriteMode mode, Tensor& sum) { squares({&x, 1}, mode, sum); }
+void squares_of_one(const Tensor& x, WriteMode mode, Tensor& sum) {
+  Tensor each(sum.runtime(), {1}, DType::kF64, MemoryTag::kWorkspace);
+  squares({&x, 1}, mode, each, sum);
+}
 
-void squares_of_all(std::span<const Tensor> tensors, Tensor& sum) {
-  squares(tensors, WriteMode::kOverwrite, sum);
+void squares_of_all(std::span<const Tensor> tensors, Tensor& each_N, Tensor& sum) {
+  squares(tensors, WriteMode::kOverwrite, each_N, sum);
 }
 
 __global__ void advance_clock(const double* sum_squares, StepOptions options, StepState* state) {

@@ -35,6 +35,7 @@ struct CUstream_st : std::enable_shared_from_this<CUstream_st> {
   int64_t enqueued = 0, finished = 0;
   int asked = 0;                // queries since something was enqueued
   CUgraph_st* graph = nullptr;  // while capturing
+  bool strict = false;          // the capture forbids memory management meanwhile
   bool origin = false;          // of the capture
 };
 
@@ -250,12 +251,13 @@ cudaError_t cudaMemsetAsync(void* pointer, int value, std::size_t bytes, cudaStr
   return enqueue(stream, [=] { std::memset(pointer, value, bytes); });
 }
 
-cudaError_t cudaStreamBeginCapture(cudaStream_t stream, cudaStreamCaptureMode) {
+cudaError_t cudaStreamBeginCapture(cudaStream_t stream, cudaStreamCaptureMode mode) {
   if (stream == nullptr || stream->graph != nullptr)
     return remember(cudaErrorStreamCaptureUnsupported);
   stream->graph = new CUgraph_st;  // handed out by cudaStreamEndCapture
   stream->origin = true;
-  ++ink::cuda_on_cpu::captures;
+  stream->strict = mode != cudaStreamCaptureModeRelaxed;
+  if (stream->strict) ++ink::cuda_on_cpu::captures;
   return cudaSuccess;
 }
 
@@ -267,7 +269,7 @@ cudaError_t cudaStreamEndCapture(cudaStream_t stream, cudaGraph_t* graph) {
     if (other->graph == *graph) other->graph = nullptr;
   }
   stream->origin = false;
-  --ink::cuda_on_cpu::captures;
+  if (stream->strict) --ink::cuda_on_cpu::captures;
   return cudaSuccess;
 }
 

@@ -1,0 +1,123 @@
+#include "launch/trainer/micro_batch.h"
+
+#include <algorithm>
+#include <bit>
+
+#include "engine/autograd/backward.h"
+#include "engine/core/trace.h"
+#include "launch/trainer/device_batch.h"
+
+namespace ink {
+namespace {
+
+// Blocks come from the pools of recordings.
+class GraphPools {
+ public:
+  explicit GraphPools(Allocator& allocator) : allocator_(allocator) {
+    allocator_.use_graph_pools(true);
+  }
+  ~GraphPools() { allocator_.use_graph_pools(false); }
+  GraphPools(const GraphPools&) = delete;
+  GraphPools& operator=(const GraphPools&) = delete;
+
+ private:
+  Allocator& allocator_;
+};
+
+int64_t document_count(const HostBatch& host) {
+  return static_cast<int64_t>(host.cu_seqlens.size()) - 1;
+}
+
+}  // namespace
+
+MicroBatch::MicroBatch(Runtime& runtime, const Decoder& model, const ParameterTable& table,
+                       MicroBatchOptions options)
+    : runtime_(runtime),
+      model_(model),
+      table_(table),
+      options_(options),
+      recording_(options.graphs && runtime.device() == Device::kCuda) {}
+
+void MicroBatch::run(const HostBatch& host, const LmLossOptions& loss_options, int64_t step,
+                     GradientWatch watch, Tensor& loss) {
+  if (!recording_) {
+    Batch batch = to_device(runtime_, host, loss_options.divisor, step);
+    batch.step_state = loss_options.step_state;
+    copy(loss, compute(batch, loss_options));
+    return;
+  }
+  load(host, loss_options, step);
+  const GraphPools pools(runtime_.allocator());
+  Recording& recording = recordings_[gradients()];
+  const bool as_it_comes = watch == GradientWatch::kWatched || !std::exchange(recording.seen, true);
+  if (!as_it_comes && !recording.graph) record(recording, loss_options);
+  if (as_it_comes || !recording.graph) {
+    copy(loss, compute(inputs_, loss_options));
+    return;
+  }
+  recording.graph->launch();
+  ++launches_;
+  set_gradients(recording.gradients_after);
+  copy(loss, recording.loss);
+}
+
+Tensor MicroBatch::compute(const Batch& batch, const LmLossOptions& loss_options) {
+  LmLoss out;
+  {
+    const TraceRange range("forward");
+    out = model_.loss(batch, options_.rope_length, options_.seed, loss_options);
+  }
+  const TraceRange range("backward");
+  backward(out.loss);
+  return out.loss.detach();
+}
+
+// Into the memory of the micro-batch before, or, when the shape is another one, into new memory,
+// which makes recordings useless.
+void MicroBatch::load(const HostBatch& host, const LmLossOptions& loss_options, int64_t step) {
+  const bool fits = inputs_.tokens_T.defined() && inputs_.tokens_T.numel() == host.size() &&
+                    inputs_.loss_weight_T.defined() == !host.loss_weight.empty() &&
+                    document_count(host) <= documents_;
+  if (!fits)
+    documents_ = static_cast<int64_t>(
+        std::bit_ceil(static_cast<uint64_t>(std::max(document_count(host), documents_))));
+  HostBatch padded = host;
+  padded.cu_seqlens.resize(static_cast<size_t>(documents_ + 1), host.cu_seqlens.back());
+  if (options_.max_length > 0) padded.max_seqlen = static_cast<int32_t>(options_.max_length);
+  if (fits) {
+    refill(inputs_, padded);
+  } else {
+    recordings_.clear();
+    inputs_ = to_device(runtime_, padded, loss_options.divisor, step);
+    inputs_.step_state = loss_options.step_state;
+  }
+}
+
+// Device work is only noted down here, but the host's view of the gradients changes as if it were
+// done.
+void MicroBatch::record(Recording& recording, const LmLossOptions& loss_options) {
+  const std::vector<bool> before = gradients();
+  try {
+    recording.graph =
+        runtime_.backend().record([&] { recording.loss = compute(inputs_, loss_options); });
+    recording.gradients_after = gradients();
+    recording_ = recording.graph != nullptr;
+  } catch (const InternalError& error) {
+    recording_ = false;
+    note_ = fmt::format("micro-batches are not recorded as CUDA graphs: {}", error.what());
+    for (const auto& parameter : table_.all()) parameter->leaf()->open_uses = 0;
+  }
+  set_gradients(before);
+}
+
+std::vector<bool> MicroBatch::gradients() const {
+  std::vector<bool> there;
+  for (const auto& parameter : table_.all()) there.push_back(parameter->leaf()->has_grad);
+  return there;
+}
+
+void MicroBatch::set_gradients(const std::vector<bool>& there) {
+  for (size_t i = 0; i < there.size(); ++i) table_.all()[i]->leaf()->has_grad = there[i];
+}
+
+}  // namespace ink

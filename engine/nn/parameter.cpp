@@ -21,18 +21,36 @@ int64_t global_row_start(const Parameter& parameter, const Piece& piece, int64_t
   return global;
 }
 
-// Calls f(global row-major index, local index) for every element of a piece, on all threads.
+// Calls f(global row-major index, local index, length) for every row of a piece, on all threads.
 template <class F>
-void for_each_element(const Parameter& parameter, const Piece& piece, F&& f) {
+void for_each_row(const Parameter& parameter, const Piece& piece, F&& f) {
   int64_t count = 1;
   for (const int64_t size : piece.size) count *= size;
   if (count == 0) return;
   const int64_t run = piece.size.empty() ? 1 : piece.size.back();
 #pragma omp parallel for schedule(static)
-  for (int64_t row = 0; row < count / run; ++row) {
-    const int64_t global = global_row_start(parameter, piece, row);
-    const int64_t local = piece.local_offset + row * run;
-    for (int64_t i = 0; i < run; ++i) f(global + i, local + i);
+  for (int64_t row = 0; row < count / run; ++row)
+    f(global_row_start(parameter, piece, row), piece.local_offset + row * run, run);
+}
+
+// scale * philox_normal of elements [first, first + count), bit by bit; one block of the generator
+// serves four of them, one logarithm two.
+void draw_normals(PhiloxKey key, uint64_t first, int64_t count, float scale, float* to) {
+  const uint64_t end = first + static_cast<uint64_t>(count);
+  for (uint64_t element = first; element < end;) {
+    const PhiloxBlock block = philox(key, element / 4, 0);
+    for (uint64_t pair = element % 4 / 2; pair < 2 && element < end; ++pair) {
+      const double u = uniform_open(block.v[2 * pair]), w = uniform_open(block.v[2 * pair + 1]);
+      const double radius = std::sqrt(-2.0 * std::log(u)), angle = 6.283185307179586 * w;
+      if (element % 2 == 0) {
+        *to++ = scale * static_cast<float>(radius * std::cos(angle));
+        ++element;
+      }
+      if (element < end) {
+        *to++ = scale * static_cast<float>(radius * std::sin(angle));
+        ++element;
+      }
+    }
   }
 }
 
@@ -94,9 +112,9 @@ std::vector<float> ParameterTable::initial_values(const Parameter& parameter, ui
   if (parameter.init.kind == InitRule::Kind::kNormal) {
     const PhiloxKey key = philox_key(seed, "init." + parameter.name);
     for (const Piece& piece : parameter.pieces) {
-      for_each_element(parameter, piece, [&](int64_t global, int64_t local) {
-        values[static_cast<size_t>(local)] =
-            parameter.init.value * philox_normal(key, static_cast<uint64_t>(global));
+      for_each_row(parameter, piece, [&](int64_t global, int64_t local, int64_t length) {
+        draw_normals(key, static_cast<uint64_t>(global), length, parameter.init.value,
+                     values.data() + local);
       });
     }
   }

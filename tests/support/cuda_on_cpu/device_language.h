@@ -57,6 +57,7 @@ inline void __syncwarp(unsigned mask = 0xffffffffu) {
 }
 inline void __threadfence() {}
 inline void __threadfence_block() {}
+inline void __threadfence_system() {}
 
 template <class T>
 inline T __shfl_sync(unsigned mask, T value, int source, int width = 32) {

@@ -1,0 +1,72 @@
+// Causal attention of grouped queries, forward and backward, head_dim 128: the same number of
+// tokens as documents of 2K to 32K. A causal product does half of the work of a full one; backward
+// is 2.5 times forward.
+#include "engine/ops/attention.h"
+
+#include "bench/gpu/bench.h"
+
+namespace ink::bench {
+namespace {
+
+constexpr int64_t kHeadDim = 128;
+struct Heads {
+  const char* model;
+  int64_t heads, kv_heads;
+};
+constexpr Heads kHeads[] = {{"1.8b", 16, 8}, {"7b", 32, 8}};
+constexpr int64_t kLengths[] = {2048, 4096, 8192, 16384, 32768};
+
+Tensor packed(Runtime& runtime, int64_t count, int64_t length) {
+  std::vector<int32_t> edges;
+  for (int64_t d = 0; d <= count; ++d) edges.push_back(static_cast<int32_t>(d * length));
+  return to_tensor(runtime, edges);
+}
+
+HeadsView separate(const Tensor& x_TC, int64_t heads) {
+  return {.x_TC = x_TC,
+          .heads = heads,
+          .head_dim = kHeadDim,
+          .first = 0,
+          .per_group = heads,
+          .group_stride = 0};
+}
+
+void one_length(Bench& bench, const Heads& h, int64_t length, int64_t tokens) {
+  Runtime& runtime = bench.runtime();
+  const int64_t documents = std::max<int64_t>(1, tokens / length), T = documents * length;
+  const Documents layout{packed(runtime, documents, length), length};
+  const auto rows = [&](int64_t heads) {
+    return bench.random({T, heads * kHeadDim}, DType::kBF16);
+  };
+  const HeadsView q = separate(rows(h.heads), h.heads), k = separate(rows(h.kv_heads), h.kv_heads),
+                  v = separate(rows(h.kv_heads), h.kv_heads);
+  HeadsView dq = separate(rows(h.heads), h.heads), dk = separate(rows(h.kv_heads), h.kv_heads),
+            dv = separate(rows(h.kv_heads), h.kv_heads);
+  const Tensor dout = rows(h.heads);
+  Tensor out = rows(h.heads), lse(runtime, {h.heads, T}, DType::kF32);
+  const double flops = 2.0 * static_cast<double>(documents * h.heads * kHeadDim) *
+                       static_cast<double>(length) * static_cast<double>(length);
+  const nlohmann::json shape{{"model", h.model}, {"length", length},       {"documents", documents},
+                             {"heads", h.heads}, {"kv_heads", h.kv_heads}, {"head_dim", kHeadDim}};
+  bench.measure("forward", shape, {.bytes = 0, .flops = flops}, 1,
+                [&](int) { attention_forward(Device::kCuda, q, k, v, layout, out, lse); });
+  bench.measure("backward", shape, {.bytes = 0, .flops = 2.5 * flops}, 1, [&](int) {
+    attention_backward(Device::kCuda, dout, q, k, v, out, lse, layout, dq, dk, dv);
+  });
+}
+
+void run(Bench& bench) {
+  const int64_t tokens = bench.scaled(16384, 64);
+  for (const Heads& h : kHeads) {
+    if (bench.settings().tiny) {
+      one_length(bench, {h.model, 2, 1}, 32, tokens);
+      continue;
+    }
+    for (const int64_t length : kLengths) one_length(bench, h, length, tokens);
+  }
+}
+
+REGISTER_GPU_FAMILY(attention, run);
+
+}  // namespace
+}  // namespace ink::bench

@@ -1,0 +1,154 @@
+#!/usr/bin/env python3
+"""Kernels of the card against torch and against the copy rate of the same card, in one run.
+
+    python bench/gpu/kernels.py [--families gemm attention] [--rounds 5] [--json out.json] [--tiny]
+
+Each family takes turns with torch (A/B/A/B): inkstone_gpu_bench times every row of the family, then a
+process of torch that is kept waiting times its counterpart of each row. Printed are the medians over
+the rounds, the spread (max - min) / median, and the ratio of the medians. `--tiny` runs both on the CPU in
+small sizes: it shows that the program works, its times say nothing.
+"""
+
+import argparse
+import json
+import statistics
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+ROOT = Path(__file__).resolve().parent.parent.parent
+sys.path.insert(0, str(ROOT / "bench"))
+import machine  # noqa: E402
+
+from card import describe_card  # noqa: E402
+
+
+class Rival:
+    def __init__(self, tiny: bool):
+        command = [sys.executable, Path(__file__).with_name("kernels_rival.py")]
+        self.process = subprocess.Popen(
+            command + (["--tiny"] if tiny else []),
+            stdin=subprocess.PIPE,
+            stdout=subprocess.PIPE,
+            text=True,
+        )
+
+    def ask(self, row: dict) -> dict:
+        wanted = {name: row[name] for name in ("family", "kernel", "shape")}
+        self.process.stdin.write(json.dumps(wanted) + "\n")
+        self.process.stdin.flush()
+        answer = self.process.stdout.readline()
+        if not answer:
+            raise SystemExit(f"torch's side left with {self.process.wait()} at {wanted}")
+        return json.loads(answer)
+
+    def end(self) -> None:
+        self.process.stdin.close()
+        self.process.wait()
+
+
+def inkstone_rows(binary: Path, family: str, samples: int, tiny: bool) -> list[dict]:
+    command = [binary, "--family", family]
+    command += ["--tiny"] if tiny else ["--samples", str(samples)]
+    done = subprocess.run(command, capture_output=True, text=True)
+    if done.returncode != 0:
+        raise SystemExit(f"{binary} --family {family}: {done.stderr.strip()}")
+    return [row for row in json.loads(done.stdout)["rows"] if row["family"] == family]
+
+
+def key(row: dict) -> str:
+    return json.dumps([row["family"], row["kernel"], row["shape"]], sort_keys=True)
+
+
+def compare(arguments, rival: Rival, family: str, deadline: float) -> list[dict]:
+    """Rows of one family: at least one round, more until the rounds or the time are used up."""
+    ours, theirs, known = {}, {}, {}
+    for turn in range(arguments.rounds):
+        if turn > 0 and time.monotonic() > deadline:
+            break
+        for row in inkstone_rows(arguments.bench, family, arguments.samples, arguments.tiny):
+            known.setdefault(key(row), row)
+            ours.setdefault(key(row), []).append(row)
+        for name, row in known.items():
+            answer = rival.ask(row)
+            if answer["milliseconds"] is not None:
+                theirs.setdefault(name, []).append(answer)
+            elif answer.get("errors"):
+                known[name]["rival_errors"] = answer["errors"]
+    return [summary(known[name], ours[name], theirs.get(name)) for name in known]
+
+
+def summary(row: dict, ours: list[dict], theirs: list[dict] | None) -> dict:
+    times = [each["milliseconds"] for each in ours]
+    result = {name: row[name] for name in ("family", "kernel", "shape")}
+    result["inkstone"] = {"milliseconds": statistics.median(times), "rounds": len(times)}
+    if min(times) > 0:
+        result["inkstone"]["spread"] = machine.spread(times)
+    for rate in ("TFLOP/s", "GB/s", "of_copy"):
+        if rate in row:
+            result["inkstone"][rate] = statistics.median(each[rate] for each in ours)
+    if theirs:
+        their_times = [each["milliseconds"] for each in theirs]
+        result["torch"] = {
+            "milliseconds": statistics.median(their_times),
+            "by": theirs[-1]["by"],
+            "rounds": len(theirs),
+        }
+        if theirs[-1].get("peak_bytes"):
+            result["torch"]["peak_bytes"] = theirs[-1]["peak_bytes"]
+        if min(times) > 0:
+            ratio = result["torch"]["milliseconds"] / result["inkstone"]["milliseconds"]
+            result["speed"] = ratio
+    if "rival_errors" in row:
+        result["torch_errors"] = row["rival_errors"]
+    return result
+
+
+def print_row(row: dict) -> None:
+    ours = row["inkstone"]
+    rates = [f"{ours[r]:7.1f} {r}" for r in ("TFLOP/s", "GB/s") if r in ours]
+    if "of_copy" in ours:
+        rates.append(f"{ours['of_copy']:4.0%} of copy")
+    text = f"{row['family']:13} {row['kernel']:28} {ours['milliseconds']:9.4f} ms  {' '.join(rates)}"
+    if "speed" in row:
+        text += f"  {row['speed']:5.2f}x torch ({row['torch']['by']})"
+    shape = " ".join(f"{k}={v}" for k, v in row["shape"].items())
+    print(f"{text}  [{shape}]", flush=True)
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument("--bench", type=Path, default=ROOT / "build/cuda-release/bench/gpu/inkstone_gpu_bench")
+    parser.add_argument("--families", nargs="*", help="default: all that the program lists")
+    parser.add_argument("--rounds", type=int, default=5)
+    parser.add_argument("--samples", type=int, default=3, help="of every row in a round")
+    parser.add_argument("--minutes", type=float, default=7.5, help="after that no new round begins")
+    parser.add_argument("--tiny", action="store_true", help="small sizes on the CPU, to try the program")
+    parser.add_argument("--json", type=Path, help="write the results here")
+    arguments = parser.parse_args()
+    if arguments.tiny:
+        arguments.rounds = 1
+
+    listed = subprocess.run([arguments.bench, "--list"], capture_output=True, text=True, check=True)
+    families = arguments.families or [f for f in listed.stdout.split() if f != "copy"]
+    start = time.monotonic()
+    rival, rows = Rival(arguments.tiny), []
+    for i, family in enumerate(families):
+        # Every family gets an equal part of the time that is left.
+        left = start + arguments.minutes * 60 - time.monotonic()
+        rows += compare(arguments, rival, family, time.monotonic() + left / (len(families) - i))
+        for row in rows:
+            if row["family"] == family:
+                print_row(row)
+    rival.end()
+    gemms = [row["speed"] for row in rows if row["family"] == "gemm" and "speed" in row]
+    if gemms:
+        print(f"gemm: {statistics.geometric_mean(gemms):.3f}x torch on average, least {min(gemms):.3f}x")
+    if arguments.json:
+        result = {"card": describe_card(arguments.tiny), "tiny": arguments.tiny, "rows": rows}
+        arguments.json.write_text(json.dumps(result, indent=2) + "\n")
+
+
+if __name__ == "__main__":
+    main()

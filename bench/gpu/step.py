@@ -1,0 +1,261 @@
+#!/usr/bin/env python3
+"""A training step of InternLM2 on one card against torch: same weights, same tokens, same batch.
+
+    python bench/gpu/step.py 1.8b|7b [--turns 2] [--steps 20] [--json out.json] [--dry-run]
+
+Inkstone and each rival (Hugging Face eager with SDPA, the same under torch.compile) take turns
+(A/B/C/A/B/C), every turn a process of its own that has the card to itself: it loads the common start,
+trains the steps, and leaves. The first steps of a turn are left out. Printed are the medians over all
+measured steps, tokens per second, MFU with attention counted causal and in full, and the most memory in
+use on the card. A side whose loss leaves the other's by more than 1e-2 at any step has no time.
+
+1.8B keeps f32 weights and moments, torch computes under autocast. 7B has bf16 weights and moments on both
+sides. `--dry-run` trains the tiny model on the CPU: it shows that the program works, its times say nothing.
+"""
+
+import argparse
+import json
+import statistics
+import subprocess
+import sys
+import tempfile
+import time
+from dataclasses import dataclass
+from pathlib import Path
+
+import yaml
+
+ROOT = Path(__file__).resolve().parent.parent.parent
+sys.path.insert(0, str(ROOT / "bench"))
+import machine  # noqa: E402
+
+from card import MemoryWatch, describe_card, peak_rate, require_card  # noqa: E402
+
+LOSS_LIMIT = 1e-2
+WARM_UP = 5
+LR = 3e-5
+
+
+@dataclass(frozen=True)
+class Case:
+    model: str  # a file of configs/models
+    length: int
+    packs: int  # of a step
+    micro: int  # of a micro-batch
+    inkstone: dict  # sections of the run file on top of the common ones
+    rival: list  # arguments of step_rival.py
+    rival_micro: int  # what the rival has memory for
+
+
+CASES = {
+    "1.8b": Case(
+        "internlm2_1_8b.yaml", 4096, 4, 4, {"train": {"recompute": "selective"}}, [], 1
+    ),
+    "7b": Case(
+        "internlm2_7b.yaml",
+        4096,
+        4,
+        1,
+        {"train": {"recompute": "full"}, "optim": {"state_dtype": "bf16"}},
+        ["--precision", "bf16", "--checkpointing"],
+        1,
+    ),
+    "dry-run": Case("internlm2_tiny.yaml", 32, 4, 2, {}, ["--cpu"], 2),
+}
+
+
+def flops_per_token(shape: dict, length: int, causal: bool) -> float:
+    """6 per weight of a matrix product, and attention: half of its square where it is causal."""
+    hidden, inner = shape["hidden_size"], shape["intermediate_size"]
+    head_dim = hidden // shape["num_attention_heads"]
+    kv = shape["num_key_value_heads"] * head_dim
+    layer = 2 * hidden * hidden + 2 * hidden * kv + 3 * hidden * inner
+    weights = shape["num_hidden_layers"] * layer + hidden * shape["vocab_size"]
+    attention = (6 if causal else 12) * shape["num_hidden_layers"] * hidden * length
+    return 6 * weights + attention
+
+
+def rival_command(action: str, folder: Path, case: Case, steps: int) -> list:
+    command = [sys.executable, Path(__file__).with_name("step_rival.py"), action, folder]
+    command += ["--model", ROOT / "configs/models" / case.model, "--steps", str(steps)]
+    command += ["--packs", str(case.packs), "--micro", str(case.rival_micro)]
+    return command + ["--length", str(case.length), "--lr", str(LR), *case.rival]
+
+
+def rival_turn(folder: Path, case: Case, steps: int, extra: list) -> dict:
+    command = rival_command("train", folder, case, steps) + extra
+    with MemoryWatch() as memory:
+        done = subprocess.run(command, stdout=subprocess.PIPE, text=True)
+    if done.returncode != 0:
+        return {"error": f"left with {done.returncode}"}
+    answer = json.loads(done.stdout.splitlines()[-1])
+    return {**answer, "card_mib": memory.peak}
+
+
+def run_file(folder: Path, case: Case, steps: int, device: str) -> Path:
+    run = {
+        "model": {"path": str(folder / "model"), "dtype": "bf16"},
+        "data": {
+            "train": [{"path": str(folder / "document.jsonl")}],
+            "max_length": case.length,
+            "order": "sequential",
+        },
+        "optim": {
+            "lr": LR,
+            "min_lr": LR,
+            "schedule": "constant",
+            "warmup_steps": 0,
+            "betas": [0.9, 0.95],
+            "weight_decay": 0.1,
+            "clip_norm": 1.0,
+            **case.inkstone.get("optim", {}),
+        },
+        "train": {
+            "steps": 1000,  # the process is ended after the steps that count: nothing is saved
+            "micro_batch_size": case.micro,
+            "global_batch_size": case.packs,
+            "device": device,
+            **case.inkstone.get("train", {}),
+        },
+        "checkpoint": {"every": 1_000_000, "hf": "never"},
+        "log": {"every": 1, "tensorboard": False, "plot": False},
+    }
+    path = folder / "run.yaml"
+    path.write_text(json.dumps(run, indent=2) + "\n")  # JSON is YAML
+    return path
+
+
+def step_rows(metrics: Path) -> list[dict]:
+    if not metrics.exists():
+        return []
+    lines = metrics.read_text(encoding="utf-8").splitlines(keepends=True)
+    rows = [json.loads(line) for line in lines if line.endswith("\n")]
+    return [row for row in rows if row["event"] == "step"]
+
+
+def inkstone_turn(binary: Path, run: Path, steps: int) -> dict:
+    with tempfile.TemporaryDirectory() as folder:
+        metrics = Path(folder) / "run/metrics.jsonl"
+        command = [binary, "train", run, f"checkpoint.dir={metrics.parent}"]
+        error = Path(folder) / "error"
+        with open(error, "wb") as sink, MemoryWatch() as memory:
+            process = subprocess.Popen(command, stdout=sink, stderr=sink)
+            while len(step_rows(metrics)) < steps and process.poll() is None:
+                time.sleep(0.05)
+            process.kill()
+            process.wait()
+        rows = step_rows(metrics)[:steps]
+        if len(rows) < steps:
+            said = error.read_text(errors="replace").strip()
+            return {"error": said or f"left with {process.returncode} after {len(rows)} steps"}
+    return {
+        "seconds": [row["step_time"] for row in rows],
+        "losses": [row["loss"] for row in rows],
+        "tokens": rows[-1]["tokens"],
+        "card_mib": memory.peak,
+    }
+
+
+def loss_gap(one: list[float], other: list[float]) -> float:
+    return max(abs(a - b) for a, b in zip(one, other))
+
+
+def summary(turns: list[dict], reference: list[float] | None, case: Case, shape: dict, peak) -> dict:
+    failed = [turn["error"] for turn in turns if "error" in turn]
+    good = [turn for turn in turns if "error" not in turn]
+    if not good:
+        return {"error": failed[0]}
+    result = {"turns": len(good), "losses": good[0]["losses"]}
+    if failed:
+        result["failed_turns"] = failed
+    if reference is not None:
+        result["loss_gap"] = max(loss_gap(turn["losses"], reference) for turn in good)
+        if not result["loss_gap"] <= LOSS_LIMIT:  # a NaN is not within the limit
+            result["error"] = f"loss differs by {result['loss_gap']:.3g}, limit {LOSS_LIMIT}: no time"
+            return result
+    seconds = [s for turn in good for s in turn["seconds"][WARM_UP:]]
+    tokens = case.packs * case.length
+    result["median_s"] = statistics.median(seconds)
+    result["spread"] = machine.spread(seconds)
+    result["steps"] = len(seconds)
+    result["tokens_per_s"] = tokens / result["median_s"]
+    used = [turn["card_mib"] for turn in good if turn["card_mib"]]
+    result["card_mib"] = max(used, default=None)
+    if peak:
+        for name, causal in (("mfu_causal", True), ("mfu_full", False)):
+            rate = result["tokens_per_s"] * flops_per_token(shape, case.length, causal)
+            result[name] = rate / peak
+    return result
+
+
+def print_side(name: str, side: dict) -> None:
+    if "error" in side:
+        print(f"{name:16} {side['error']}")
+        return
+    text = f"{name:16} {side['tokens_per_s']:9.0f} tok/s  {side['median_s'] * 1e3:8.1f} ms"
+    text += f"  spread {side['spread']:4.0%}  {side['steps']} steps"
+    if "mfu_causal" in side:
+        text += f"  MFU {side['mfu_causal']:.1%} causal, {side['mfu_full']:.1%} full"
+    if side["card_mib"]:
+        text += f"  {side['card_mib'] / 1024:.1f} GiB"
+    print(text + (f"  loss gap {side['loss_gap']:.1e}" if "loss_gap" in side else ""))
+
+
+def main() -> int:
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument("size", choices=["1.8b", "7b"])
+    parser.add_argument("--inkstone", type=Path, default=ROOT / "build/cuda-release/launch/inkstone")
+    parser.add_argument("--rivals", nargs="*", choices=["eager", "compiled"], default=["eager", "compiled"])
+    parser.add_argument("--turns", type=int, default=2)
+    parser.add_argument("--steps", type=int, default=20, help="of a turn, the warm-up included")
+    parser.add_argument("--minutes", type=float, default=7.5, help="after that no new round of turns begins")
+    parser.add_argument("--folder", type=Path, help="where the common start is written; default: a temporary one")
+    parser.add_argument("--dry-run", action="store_true", help="the tiny model on the CPU, to try the program")
+    parser.add_argument("--json", type=Path, help="write the results here")
+    arguments = parser.parse_args()
+    if arguments.steps <= WARM_UP:
+        raise SystemExit(f"--steps: expected more than the {WARM_UP} of the warm-up")
+    if not arguments.dry_run:
+        require_card()
+
+    case = CASES["dry-run" if arguments.dry_run else arguments.size]
+    shape = yaml.safe_load((ROOT / "configs/models" / case.model).read_text())["model"]
+    card = describe_card(arguments.dry_run)
+    sides = {"inkstone": [], **{name: [] for name in arguments.rivals}}
+    start = time.monotonic()
+    with tempfile.TemporaryDirectory(dir=arguments.folder) as folder:
+        common = Path(folder) / "start"
+        subprocess.run(rival_command("prepare", common, case, arguments.steps), check=True)
+        run = run_file(common, case, arguments.steps, "cpu" if arguments.dry_run else "cuda")
+        for turn in range(arguments.turns):
+            if turn > 0 and time.monotonic() - start > arguments.minutes * 30 * (turn + 1):
+                break  # another round would take longer than what is left
+            sides["inkstone"].append(inkstone_turn(arguments.inkstone, run, arguments.steps))
+            for name in arguments.rivals:
+                extra = ["--compile"] if name == "compiled" else []
+                sides[name].append(rival_turn(common, case, arguments.steps, extra))
+
+    peak = peak_rate(card)
+    reference = next(
+        (t["losses"] for name in arguments.rivals for t in sides[name] if "losses" in t), None
+    )
+    result = {
+        name: summary(turns, None if name != "inkstone" else reference, case, shape, peak)
+        for name, turns in sides.items()
+    }
+    for name, side in result.items():
+        print_side(name, side)
+    best = [result[name] for name in arguments.rivals if "tokens_per_s" in result[name]]
+    ours = result["inkstone"]
+    if best and "tokens_per_s" in ours:
+        speed = ours["tokens_per_s"] / max(side["tokens_per_s"] for side in best)
+        print(f"speed: {speed:.2f}x the best of torch")
+        result["speed"] = speed
+    if arguments.json:
+        about = {"card": card, "case": arguments.size, "dry_run": arguments.dry_run}
+        arguments.json.write_text(json.dumps({**about, "sides": result}, indent=2) + "\n")
+    return 0 if "tokens_per_s" in ours else 1
+
+
+if __name__ == "__main__":
+    sys.exit(main())

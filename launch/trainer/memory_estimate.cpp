@@ -5,6 +5,7 @@
 #include <algorithm>
 #include <vector>
 
+#include "configs/schema/validate.h"
 #include "engine/ops/lm_loss.h"
 
 namespace ink {
@@ -90,35 +91,90 @@ LayerBytes layer_bytes(const ModelOptions& m, int64_t width) {
           .cheap = (2 * h + f) * width};
 }
 
+// Bytes per token of what forward keeps and backward makes, as the recompute policy has it.
+struct ActivationBytes {
+  int64_t layer = 0;     // kept by a layer until its backward
+  int64_t head = 0;      // beside the layers while the loss runs
+  int64_t backward = 0;  // at the SwiGLU of a layer, beside what all layers keep
+};
+
+ActivationBytes activation_bytes(const ModelOptions& m, int64_t width, RecomputeMode mode) {
+  const LayerBytes layer = layer_bytes(m, width);
+  const int64_t h = m.hidden_size * width, f = m.intermediate_size * width;
+  switch (mode) {
+    case RecomputeMode::kNone:  // the last residual and its norm, the last delta, dx
+      return {.layer = layer.always + layer.cheap, .head = 4 * h, .backward = f + h};
+    case RecomputeMode::kSelective:
+      return {.layer = layer.always, .head = 4 * h, .backward = 2 * f + h};
+    case RecomputeMode::kFull:  // a block runs again while its input is kept
+      return {.layer = h, .head = 3 * h, .backward = layer.always + layer.cheap + f + h};
+  }
+  throw InternalError("unknown recompute mode");
+}
+
+// Gradients of the parts that the order of backward tells apart, bytes.
+struct GradientBytes {
+  int64_t all = 0, head = 0, embedding = 0, layer = 0, w2 = 0;
+};
+
+GradientBytes gradient_bytes(const ModelOptions& m) {
+  constexpr int64_t kWidth = 4;
+  GradientBytes g{.all = parameter_count(m) * kWidth,
+                  .head = m.vocab_size * m.hidden_size * kWidth,
+                  .w2 = m.intermediate_size * m.hidden_size * kWidth};
+  g.embedding = m.tie_word_embeddings ? 0 : g.head;
+  g.layer = (g.all - g.head - g.embedding) / std::max<int64_t>(1, m.num_hidden_layers);
+  return g;
+}
+
+// Operands that the packed GEMM of the processor widens, a block of each at a time; oneDNN takes
+// f32 as it lies.
+int64_t gemm_bytes(const ModelPlan& model) {
+  const bool packs = model.device == Device::kCpu && size_of(model.compute) < 4;
+  return packs ? int64_t{5} << 20 : 0;
+}
+
+// Gradients that stay from step to step: buckets of several ranks, sums of several micro-batches,
+// addresses in a CUDA graph.
+bool gradients_stay(const ModelPlan& model, const RunOptions& run, int64_t data_parallel) {
+  return data_parallel > 1 || model.device != Device::kCpu ||
+         plan_batch(run, data_parallel).accumulation > 1;
+}
+
 }  // namespace
 
-MemoryEstimate estimate_memory(const ModelPlan& model, const RunOptions& run) {
+MemoryEstimate estimate_memory(const ModelPlan& model, const RunOptions& run,
+                               int64_t data_parallel) {
   const ModelOptions& m = model.options;
   const int64_t parameters = parameter_count(m), width = size_of(model.compute);
   const bool narrow_states = run.optim.state_dtype == StateDtype::kBf16;
   const int64_t tokens = run.train.micro_batch_size * run.data.max_length;
-  MemoryEstimate e;
-  e.weights = parameters * width;
-  e.gradients = parameters * 4;
-  e.optimizer = parameters * (narrow_states ? 4 : 8 + (width < 4 ? 4 : 0));
-  // Full recompute keeps the input of every block, and one block at a time.
-  const LayerBytes layer = layer_bytes(m, width);
-  const int64_t layers = m.num_hidden_layers, input = m.hidden_size * width;
-  switch (run.train.recompute) {
-    case RecomputeMode::kNone:
-      e.activations = tokens * (layer.always + layer.cheap) * layers;
-      break;
-    case RecomputeMode::kSelective:
-      e.activations = tokens * (layer.always * layers + layer.cheap);
-      break;
-    case RecomputeMode::kFull:
-      e.activations = tokens * (input * layers + layer.always + layer.cheap);
-      break;
-  }
-  e.activations += tokens * (3 * input + 32);
+  const int64_t layers = m.num_hidden_layers;
+  const GradientBytes g = gradient_bytes(m);
+  const ActivationBytes a = activation_bytes(m, width, run.train.recompute);
+  // The table of angles, the batch itself, and a loss, a hit and a norm for each token.
+  const int64_t fixed = tokens * (4 * m.head_dim + 48);
   // A chunk of logits in f32, and its gradient where that is narrower.
-  const int64_t chunk = std::min(LmLossOptions{}.chunk_bytes, tokens * m.vocab_size * 4);
-  e.workspace = chunk + (width < 4 ? chunk * width / 4 : 0);
+  const int64_t chunk = std::min(loss_chunk_bytes(model.device), tokens * m.vocab_size * 4);
+  const int64_t gemm = gemm_bytes(model);
+
+  MemoryEstimate e{
+      .weights = parameters * width,
+      .gradients = g.all,
+      .optimizer = parameters * (narrow_states ? 4 : 8 + (width < 4 ? 4 : 0)),
+      .activations = tokens * (a.layer * layers + std::max(a.head, a.backward)) + fixed,
+      .workspace = chunk + (width < 4 ? chunk * width / 4 : 0) + gemm};
+  const bool stay = gradients_stay(model, run, data_parallel);
+  const auto with = [&](int64_t gradients, int64_t rest) {
+    return (stay ? g.all : gradients) + rest + fixed;
+  };
+  // The loss; backward at the last layer, at the first, at the embedding.
+  e.peak =
+      e.weights + e.optimizer +
+      std::max({with(g.head, tokens * (a.layer * layers + a.head) + e.workspace),
+                with(g.head + g.w2, tokens * (a.layer * layers + a.backward) + gemm),
+                with(g.all - g.embedding - g.layer + g.w2, tokens * (a.layer + a.backward) + gemm),
+                with(g.all, tokens * m.hidden_size * width)});
   return e;
 }
 
@@ -127,7 +183,7 @@ std::string MemoryEstimate::table() const {
     return fmt::format("  {:<12} {:>9.1f} MiB\n", name, mib(bytes));
   };
   return row("weights", weights) + row("gradients", gradients) + row("optimizer", optimizer) +
-         row("activations", activations) + row("workspace", workspace) + row("total", total());
+         row("activations", activations) + row("workspace", workspace) + row("at once", total());
 }
 
 std::string memory_levers(const ModelPlan& model, const RunOptions& run, int64_t available,

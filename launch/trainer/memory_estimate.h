@@ -12,16 +12,18 @@
 
 namespace ink {
 
+// The most of each tag, and the most at one moment: one rank with one micro-batch a step makes its
+// gradients while activations go, so these two are never there together.
 struct MemoryEstimate {
   int64_t weights = 0, gradients = 0, optimizer = 0, activations = 0, workspace = 0;
+  int64_t peak = 0;
   // What every step needs at once, known exactly.
   [[nodiscard]] int64_t states() const { return weights + gradients + optimizer; }
-  [[nodiscard]] int64_t total() const {
-    return weights + gradients + optimizer + activations + workspace;
-  }
+  [[nodiscard]] int64_t total() const { return peak; }
   [[nodiscard]] std::string table() const;
 };
-[[nodiscard]] MemoryEstimate estimate_memory(const ModelPlan& model, const RunOptions& run);
+[[nodiscard]] MemoryEstimate estimate_memory(const ModelPlan& model, const RunOptions& run,
+                                             int64_t data_parallel = 1);
 
 // A line that names the settings with which the estimate stays within `available`, cheapest first:
 // those that are enough alone, else all of them together, else that they are not enough. beyond:

@@ -46,7 +46,7 @@ struct SessionFlags {
                                        const std::function<void(const PrepareProgress&)>& progress);
 
 [[nodiscard]] inline MemoryEstimate estimate_memory(const SessionPlan& plan) {
-  return estimate_memory(plan.model, plan.run);
+  return estimate_memory(plan.model, plan.run, plan.mesh.data);
 }
 
 class Session {

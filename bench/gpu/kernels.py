@@ -97,9 +97,8 @@ def summary(row: dict, ours: list[dict], theirs: list[dict] | None) -> dict:
         }
         if theirs[-1].get("peak_bytes"):
             result["torch"]["peak_bytes"] = theirs[-1]["peak_bytes"]
-        if min(times) > 0:
-            ratio = result["torch"]["milliseconds"] / result["inkstone"]["milliseconds"]
-            result["speed"] = ratio
+        if min(times) > 0 and min(their_times) > 0:  # torch has no clock of a card in a tiny run
+            result["speed"] = result["torch"]["milliseconds"] / result["inkstone"]["milliseconds"]
     if "rival_errors" in row:
         result["torch_errors"] = row["rival_errors"]
     return result

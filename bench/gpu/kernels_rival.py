@@ -15,6 +15,7 @@ import sys
 
 import torch
 import torch.nn.functional as F
+from torch._functorch import config as functorch_config
 from torch.nn.attention import SDPBackend, sdpa_kernel
 
 CACHE_BYTES = 200 << 20  # four times the second-level cache of an H100
@@ -203,6 +204,19 @@ class Rival:
             return self.eager_and_compiled(swiglu, self.sets(make))
         return self.backward(swiglu, make)
 
+    def rope(self, kernel: str, s: dict) -> dict | None:
+        if kernel != "rope_rotate":
+            return None
+        heads, head_dim = {"1.8b": 16 + 8, "7b": 32 + 8}[s["model"]], 128
+        cos, sin = (self.random(s["tokens"], 1, head_dim // 2, dtype=torch.float32) for _ in "cs")
+
+        def rotate(x):
+            a, b = x.float().chunk(2, dim=-1)
+            return torch.cat([a * cos - b * sin, b * cos + a * sin], dim=-1).to(x.dtype)
+
+        sets = self.sets(lambda: (self.random(s["tokens"], heads, head_dim),))
+        return self.eager_and_compiled(rotate, sets)
+
     def cross_entropy(self, kernel: str, s: dict) -> dict:
         labels = torch.randint(0, s["vocabulary"], (s["rows"],), device=self.device)
         logits = self.random(s["rows"], s["vocabulary"], dtype=torch.float32).requires_grad_()
@@ -250,6 +264,7 @@ FAMILIES = {
     "attention": Rival.attention,
     "lm_loss": Rival.lm_loss,
     "norm": Rival.norm,
+    "rope": Rival.rope,
     "swiglu": Rival.swiglu,
     "cross_entropy": Rival.cross_entropy,
     "adamw": Rival.adamw,
@@ -263,7 +278,7 @@ def main() -> None:
     device = "cpu" if arguments.tiny else "cuda"
     torch.manual_seed(1)
     # A compiled backward may else use its saved tensors only once.
-    torch._functorch.config.donated_buffer = False
+    functorch_config.donated_buffer = False
     rival = Rival(device, arguments.tiny)
     for line in sys.stdin:
         print(json.dumps(rival.answer(json.loads(line))), flush=True)

@@ -128,4 +128,10 @@ double measure_peak(Runtime& runtime, const DeviceSeat& seat, DType compute) {
   return best;
 }
 
+double raise_peak(Runtime& runtime, const DeviceSeat& seat, DType compute, double reached) {
+  const double measured = measure_peak(runtime, seat, compute);
+  if (reached > measured) store(seat, compute, reached);
+  return std::max(measured, reached);
+}
+
 }  // namespace ink

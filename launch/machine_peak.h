@@ -18,5 +18,9 @@ namespace ink {
 // Takes about a second and writes the cache; a cache that cannot be written is no error. The
 // runtime is of the seat.
 [[nodiscard]] double measure_peak(Runtime& runtime, const DeviceSeat& seat, DType compute);
+// The same once a run has reached more than the cache says, which was then measured on a busy
+// machine: the larger of a new measurement and what was reached is kept.
+[[nodiscard]] double raise_peak(Runtime& runtime, const DeviceSeat& seat, DType compute,
+                                double reached);
 
 }  // namespace ink

@@ -143,17 +143,31 @@ void Trainer::flush() {
 }
 
 void Trainer::report(const Issued& issued, const StepResult& result, double seconds) {
-  if (!peak_ && !issued.batch.skipped)
-    peak_ = measure_peak(session_.runtime(), session_.plan().seat, session_.plan().model.compute);
   if (log_ == nullptr) return;
-  StepRow row = make_step_row(session_, issued.batch, result,
-                              {.seconds = seconds,
-                               .data_seconds = issued.data_seconds,
-                               .squared_lengths = result.sums[0],
-                               .peak = peak_});
+  const SessionPlan& plan = session_.plan();
+  const auto make = [&] {
+    return make_step_row(session_, issued.batch, result,
+                         {.seconds = seconds,
+                          .data_seconds = issued.data_seconds,
+                          .squared_lengths = result.sums[0],
+                          .peak = peak_});
+  };
+  StepRow row = make();
+  if (row.mfu.value_or(0) > 1) {
+    const double before = *peak_;
+    peak_ = raise_peak(session_.runtime(), plan.seat, plan.model.compute, before * *row.mfu);
+    log_->note(
+        fmt::format("machine peak: step {} was faster than the {:.0f} GFLOP/s measured "
+                    "before, perhaps on a busy machine; now {:.0f}",
+                    row.step, before * 1e-9, *peak_ * 1e-9));
+    row = make();
+  }
   row.total_tokens = issued.total_tokens;
   row.elapsed = elapsed();
   log_->step(row);
+  // After the first row, which is not kept waiting for it.
+  if (!peak_ && !issued.batch.skipped)
+    peak_ = measure_peak(session_.runtime(), plan.seat, plan.model.compute);
 }
 
 void Trainer::watch_skips(const StepBatch& batch, const StepResult& result) {

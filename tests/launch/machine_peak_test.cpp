@@ -28,6 +28,19 @@ TEST(MachinePeak, IsMeasuredOnceAndKept) {
   unsetenv("XDG_CACHE_HOME");
 }
 
+TEST(MachinePeak, IsRaisedToWhatARunHasReached) {
+  const TemporaryFolder folder;
+  setenv("XDG_CACHE_HOME", folder.path().c_str(), 1);
+  Runtime runtime;
+  constexpr double kBeyondAnyProcessor = 1e16;
+  EXPECT_EQ(raise_peak(runtime, {}, DType::kF32, kBeyondAnyProcessor), kBeyondAnyProcessor);
+  EXPECT_EQ(cached_peak({}, DType::kF32), kBeyondAnyProcessor);
+  const double measured = raise_peak(runtime, {}, DType::kF32, 1.0);
+  EXPECT_GT(measured, 1e8);
+  EXPECT_EQ(cached_peak({}, DType::kF32), measured);
+  unsetenv("XDG_CACHE_HOME");
+}
+
 TEST(MachinePeak, ACacheThatCannotBeWrittenIsNoError) {
   const TemporaryFolder folder;
   setenv("XDG_CACHE_HOME", folder.write("file", "x").c_str(), 1);

@@ -215,6 +215,81 @@ TEST(Optimizer, MastersCarryWhatBf16Cannot) {
   }
 }
 
+// f16 weights have masters whatever the moments, and a loss scale that gradients are freed of.
+TEST(Optimizer, HalfPrecisionTrainsUnderALossScale) {
+  const Golden golden("internlm2");
+  const Fixture fixture;
+  const auto alone = make_self_group();
+  const auto train = [&](DType compute, StateDtype moments) {
+    TraineeOptions options;
+    options.compute = compute;
+    options.optim.state_dtype = moments;
+    Trainee trainee(golden, *alone, options);
+    std::vector<StepResult> results;
+    for (int64_t step = 1; step <= 3; ++step) {
+      const HostBatch batch = fixture.pack(step - 1, {0, 3});
+      results.push_back(trainee.step().run({&batch, 1}, batch.trained, step));
+    }
+    for (const OptimizerSlot& slot : trainee.optimizer().slots())
+      EXPECT_EQ(slot.master.defined(), compute == DType::kF16);
+    return results;
+  };
+  const auto want = train(DType::kF32, StateDtype::kF32);
+  for (const StateDtype moments : {StateDtype::kF32, StateDtype::kBf16}) {
+    const auto got = train(DType::kF16, moments);
+    for (size_t i = 0; i < got.size(); ++i) {
+      EXPECT_NEAR(got[i].loss, want[i].loss, 2e-3 * want[i].loss);
+      EXPECT_NEAR(got[i].state.grad_norm, want[i].state.grad_norm, 2e-2 * want[i].state.grad_norm);
+      EXPECT_EQ(got[i].state.loss_scale, 65536.0);
+      EXPECT_EQ(got[i].state.updates, static_cast<int64_t>(i) + 1);
+    }
+  }
+}
+
+// Overflow: nothing moves, the scale falls every second time; clean steps raise it again.
+TEST(Optimizer, AnOverflowIsSkippedAndBacksOff) {
+  const Golden golden("internlm2");
+  const Fixture fixture;
+  const auto alone = make_self_group();
+  TraineeOptions options;
+  options.compute = DType::kF16;
+  Trainee trainee(golden, *alone, options);
+  const HostBatch batch = fixture.pack(0, {0});
+  int64_t step = 1;
+  const auto run = [&] { return trainee.step().run({&batch, 1}, batch.trained, step++); };
+  StepState state = trainee.optimizer().state();
+  state.loss_scale = 0x1p24;
+  trainee.optimizer().set_state(state);
+  const NamedValues start = trainee.parameters();
+  for (const double scale : {0x1p24, 0x1p23}) {
+    const StepResult result = run();
+    EXPECT_EQ(result.state.skip, 1);
+    EXPECT_EQ(result.state.loss_scale, scale);
+    EXPECT_FALSE(result.bad_gradient.empty());
+    EXPECT_TRUE(std::isfinite(result.loss));
+    EXPECT_EQ(trainee.parameters(), start);
+  }
+  state = trainee.optimizer().state();
+  EXPECT_EQ(state.skipped, 2);
+  EXPECT_EQ(state.updates, 0);
+  state.loss_scale = 1024;
+  state.clean_steps = 999;
+  trainee.optimizer().set_state(state);
+  const StepResult clean = run();
+  EXPECT_EQ(clean.state.updates, 1);
+  EXPECT_EQ(clean.state.loss_scale, 2048.0);
+  EXPECT_NE(trainee.parameters(), start);
+}
+
+TEST(Optimizer, OtherTypesHaveNoLossScaleWhateverWasSaved) {
+  Toy toy(golden_recipe(), DType::kBF16);
+  StepState saved = toy.optimizer->state();
+  EXPECT_EQ(saved.loss_scale, 1.0);
+  saved.loss_scale = 65536;
+  toy.optimizer->set_state(saved);
+  EXPECT_EQ(toy.optimizer->state().loss_scale, 1.0);
+}
+
 // bf16 weights and states, no master: at lr 1e-5 nothing would ever leave its start with rounding
 // to nearest.
 TEST(Optimizer, StochasticRoundingMovesEveryTensor) {

@@ -1,0 +1,239 @@
+// The training step on a card: micro-batches recorded as graphs, steps started before the one
+// before is read, and the loss scale, all against the same step done plainly. On the host
+// implementation also with streams that do their work as late as they may, which must not change a
+// bit.
+#include <gtest/gtest.h>
+
+#include <cmath>
+
+#include "engine/tensor/devices.h"
+#include "parallel/comm/self_group.h"
+#include "tests/support/trainee.h"
+
+#ifdef INKSTONE_CUDA_ON_CPU_TEST
+#include "tests/support/cuda_on_cpu/runtime_api.h"
+#endif
+
+namespace ink {
+namespace {
+
+#ifdef INKSTONE_CUDA_ON_CPU_TEST
+class LateStreams {
+ public:
+  LateStreams() { cuda_on_cpu::set_streams(cuda_on_cpu::Streams::kLate); }
+  ~LateStreams() { cuda_on_cpu::set_streams(cuda_on_cpu::Streams::kAtOnce); }
+  LateStreams(const LateStreams&) = delete;
+  LateStreams& operator=(const LateStreams&) = delete;
+};
+#endif
+
+enum class Reading : uint8_t { kAtOnce, kLate };
+
+struct Outcome {
+  std::vector<double> losses, norms;
+  NamedValues parameters;
+  int64_t launches = 0;
+};
+
+class CudaTrainStep : public testing::Test {
+ protected:
+  void SetUp() override {
+    if (!has_backend(Device::kCuda) || device_platform(Device::kCuda).count == 0)
+      GTEST_SKIP() << "no card";
+  }
+
+  static TraineeOptions on_card(bool graphs) {
+    TraineeOptions options;
+    options.device = Device::kCuda;
+    options.graphs = graphs;
+    return options;
+  }
+
+  // Of one size and of different documents.
+  [[nodiscard]] std::vector<HostBatch> micro_batches(int64_t step) const {
+    return {fixture_.pack(step, {0}), fixture_.pack(step, {1})};
+  }
+
+  [[nodiscard]] Outcome train(const TraineeOptions& options, Reading reading,
+                              int64_t steps = 3) const {
+    Trainee trainee(golden_, *alone_, options);
+    Outcome outcome;
+    const auto finish = [&] {
+      const StepResult result = trainee.step().finish();
+      outcome.losses.push_back(result.loss);
+      outcome.norms.push_back(result.state.grad_norm);
+    };
+    for (int64_t step = 0; step < steps; ++step) {
+      const std::vector<HostBatch> batches = micro_batches(step);
+      trainee.step().start(
+          {.micro_batches = batches, .trained = fixture_.trained(step), .step = step + 1});
+      if (reading == Reading::kAtOnce || step > 0) finish();
+    }
+    if (reading == Reading::kLate) finish();
+    EXPECT_EQ(trainee.step().take_note(), "");
+    outcome.parameters = trainee.parameters();
+    outcome.launches = trainee.step().graph_launches();
+    return outcome;
+  }
+
+  static void expect_equal(const Outcome& got, const Outcome& want) {
+    EXPECT_EQ(got.losses, want.losses);
+    EXPECT_EQ(got.norms, want.norms);
+    for (const auto& [name, values] : want.parameters)
+      EXPECT_EQ(got.parameters.at(name), values) << name;
+  }
+
+  Golden golden_{"internlm2"};
+  Fixture fixture_;
+  std::unique_ptr<ProcessGroup> alone_ = make_self_group();
+};
+
+// Two kinds: the first micro-batch of a step, and the one that finds gradients. Both are seen in
+// step 1, recorded and launched in step 2. Dropout draws by the step number on the device.
+TEST_F(CudaTrainStep, RecordedMicroBatchesGiveTheSameBits) {
+  TraineeOptions plain = on_card(false), graphs = on_card(true);
+  plain.dropout = graphs.dropout = 0.25;
+  const Outcome want = train(plain, Reading::kAtOnce);
+  const Outcome got = train(graphs, Reading::kLate);
+  expect_equal(got, want);
+  EXPECT_EQ(want.launches, 0);
+  EXPECT_EQ(got.launches, 2 * 2);
+}
+
+#ifdef INKSTONE_CUDA_ON_CPU_TEST
+TEST_F(CudaTrainStep, LateStreamsChangeNothing) {
+  const Outcome want = train(on_card(false), Reading::kAtOnce);
+  const LateStreams late;
+  expect_equal(train(on_card(false), Reading::kLate), want);
+  expect_equal(train(on_card(true), Reading::kLate), want);
+}
+#endif
+
+TEST_F(CudaTrainStep, RecordingsSurviveFullRecompute) {
+  TraineeOptions plain = on_card(false), graphs = on_card(true);
+  plain.recompute = graphs.recompute = Recompute::kFull;
+  plain.dropout = graphs.dropout = 0.25;
+  const Outcome got = train(graphs, Reading::kLate);
+  expect_equal(got, train(plain, Reading::kLate));
+  EXPECT_GT(got.launches, 0);
+}
+
+// More documents than there is room for, then another number of tokens: recorded anew.
+TEST_F(CudaTrainStep, AnotherShapeIsRecordedAnew) {
+  const auto run = [&](bool graphs) {
+    Trainee trainee(golden_, *alone_, on_card(graphs));
+    std::vector<double> losses;
+    int64_t step = 0;
+    const auto steps = [&](std::initializer_list<int64_t> rows, int count) {
+      for (int i = 0; i < count; ++i, ++step) {
+        const HostBatch batch = fixture_.pack(0, rows);
+        losses.push_back(trainee.step().run({&batch, 1}, batch.trained, step + 1).loss);
+      }
+    };
+    steps({3}, 2);
+    steps({6}, 2);
+    steps({0, 1}, 3);
+    return std::pair(losses, trainee.step().graph_launches());
+  };
+  const auto [want, none] = run(false);
+  const auto [got, launches] = run(true);
+  EXPECT_EQ(got, want);
+  EXPECT_EQ(none, 0);
+  EXPECT_GE(launches, 2);
+}
+
+// What runs between two launches must find no memory of the recording.
+TEST_F(CudaTrainStep, WhatRunsBetweenLaunchesLeavesThemAlone) {
+  const auto run = [&](bool evaluate) {
+    Trainee trainee(golden_, *alone_, on_card(true));
+    std::vector<double> evals;
+    for (int64_t step = 0; step < 3; ++step) {
+      const HostBatch batch = fixture_.pack(step, {0});
+      trainee.step().run({&batch, 1}, batch.trained, step + 1);
+      if (evaluate) evals.push_back(trainee.loss_sum(fixture_.pack(step, {2})));
+    }
+    EXPECT_EQ(trainee.step().graph_launches(), 2);
+    return std::pair(trainee.parameters(), evals);
+  };
+  const auto [want, none] = run(false);
+  const auto [got, evals] = run(true);
+  EXPECT_EQ(got, want);
+  for (const double loss : evals) EXPECT_TRUE(std::isfinite(loss));
+}
+
+// Overflow: nothing moves, the scale falls every second time; clean steps raise it again.
+TEST_F(CudaTrainStep, HalfPrecisionSkipsBacksOffAndGrows) {
+  for (const bool graphs : {false, true}) {
+    TraineeOptions options = on_card(graphs);
+    options.compute = DType::kF16;
+    Trainee trainee(golden_, *alone_, options);
+    StepState state = trainee.optimizer().state();
+    EXPECT_EQ(state.loss_scale, 65536.0);
+    state.loss_scale = 0x1p24;
+    trainee.optimizer().set_state(state);
+    const NamedValues start = trainee.parameters();
+    const HostBatch batch = fixture_.pack(0, {0});
+    int64_t step = 1;
+    for (const double scale : {0x1p24, 0x1p23}) {
+      const StepResult result = trainee.step().run({&batch, 1}, batch.trained, step++);
+      EXPECT_EQ(result.state.skip, 1);
+      EXPECT_EQ(result.state.loss_scale, scale);
+      EXPECT_EQ(result.state.updates, 0);
+      EXPECT_FALSE(result.bad_gradient.empty());
+      EXPECT_EQ(trainee.parameters(), start);
+    }
+    state = trainee.optimizer().state();
+    EXPECT_EQ(state.skipped, 2);
+    state.loss_scale = 1024;
+    state.clean_steps = 999;
+    trainee.optimizer().set_state(state);
+    const StepResult clean = trainee.step().run({&batch, 1}, batch.trained, step++);
+    EXPECT_EQ(clean.state.skip, 0);
+    EXPECT_EQ(clean.state.updates, 1);
+    EXPECT_EQ(clean.state.loss_scale, 2048.0);
+    EXPECT_NE(trainee.parameters(), start);
+  }
+}
+
+TEST_F(CudaTrainStep, WhatCannotBeRecordedIsRefusedAndTheCardGoesOn) {
+  Runtime runtime({}, make_backend(Device::kCuda));
+  Tensor x = to_tensor(runtime, std::vector<float>{1, 2});
+  const float seven = 7;
+  EXPECT_THROW((void)runtime.backend().record(
+                   [&] { runtime.backend().copy_from_host(x.raw(), &seven, sizeof seven); }),
+               InternalError);
+  EXPECT_THROW((void)runtime.backend().record([&] { (void)to_vector<float>(x); }), InternalError);
+  Tensor y = empty_like(x);
+  const auto graph = runtime.backend().record([&] { copy(y, x); });
+  zero(y);
+  EXPECT_EQ(to_vector<float>(y), (std::vector<float>{0, 0}));
+  graph->launch();
+  EXPECT_EQ(to_vector<float>(y), (std::vector<float>{1, 2}));
+}
+
+// Larger than the staging ring, in pieces of it, and what is overwritten behind a late read.
+TEST_F(CudaTrainStep, UploadsAndLateReadsKeepTheirBytes) {
+#ifdef INKSTONE_CUDA_ON_CPU_TEST
+  const LateStreams late;
+#endif
+  Runtime runtime({}, make_backend(Device::kCuda));
+  std::vector<int32_t> large(size_t{9} << 20);
+  for (size_t i = 0; i < large.size(); ++i) large[i] = static_cast<int32_t>(i * 7);
+  const Tensor there = to_tensor(runtime, large);
+  std::vector<Tensor> small;
+  for (int32_t i = 0; i < 3000; ++i) small.push_back(to_tensor(runtime, std::vector<int32_t>{i}));
+  const auto read = runtime.backend().read_later(small[41].raw(), small[41].bytes());
+  Tensor overwritten = small[41];
+  zero(overwritten);
+  EXPECT_EQ(to_vector<int32_t>(there), large);
+  int32_t value = 0;
+  std::memcpy(&value, read->wait().data(), sizeof value);
+  EXPECT_EQ(value, 41);
+  for (int32_t i = 0; i < 3000; i += 97) {
+    EXPECT_EQ(to_vector<int32_t>(small[static_cast<size_t>(i)]), std::vector<int32_t>{i});
+  }
+  EXPECT_EQ(to_vector<int32_t>(overwritten), std::vector<int32_t>{0});
+}
+
+}  // namespace
+}  // namespace ink

@@ -40,6 +40,7 @@ ModelPlan plan_hf_model(const fs::path& directory, std::optional<Precision> dtyp
                  .tokenizer = tokenizer_beside(directory),
                  .notices = std::move(config.notices)};
   plan.compute = compute_of(dtype, config.dtype, seat, plan.notices);
+  plan.device = seat.device;
   return plan;
 }
 
@@ -55,6 +56,7 @@ ModelPlan plan_model(const ModelSection& section, const Places& places, const De
   } else {
     plan.options = resolve_model(section, places);
     plan.compute = compute_of(section.dtype, std::nullopt, seat, plan.notices);
+    plan.device = seat.device;
   }
   if (section.tokenizer) plan.tokenizer = *section.tokenizer;
   return plan;

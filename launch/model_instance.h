@@ -22,6 +22,7 @@ namespace ink {
 struct ModelPlan {
   ModelOptions options;
   DType compute = DType::kF32;
+  Device device = Device::kCpu;      // where it computes
   std::filesystem::path weights;     // Hugging Face directory; empty = random start
   std::string tokenizer;             // path; empty = none named and none beside the weights
   ImportOptions import;              // what may be missing or not finite

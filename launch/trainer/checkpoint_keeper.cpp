@@ -2,6 +2,7 @@
 
 #include "engine/core/cpu_features.h"
 #include "engine/core/parallel_for.h"
+#include "launch/kernel_choices.h"
 
 namespace ink {
 namespace {
@@ -10,14 +11,17 @@ namespace {
 nlohmann::json trainer_state(Session& session, const RunCounters& counters,
                              const SamplerState& sampler) {
   const SessionPlan& plan = session.plan();
-  return {{"step", counters.step},
-          {"tokens", counters.tokens},
-          {"trained_tokens", counters.trained},
-          {"total_steps", plan.total_steps},
-          {"optimizer", to_json(session.optimizer().state())},
-          {"sampler", sampler.to_json()},
-          {"data", plan.data.identity()},
-          {"config", dump_run(plan.run)}};
+  nlohmann::json state{{"step", counters.step},
+                       {"tokens", counters.tokens},
+                       {"trained_tokens", counters.trained},
+                       {"total_steps", plan.total_steps},
+                       {"optimizer", to_json(session.optimizer().state())},
+                       {"sampler", sampler.to_json()},
+                       {"data", plan.data.identity()},
+                       {"config", dump_run(plan.run)}};
+  if (nlohmann::json choices = kernel_choices(session.runtime()); !choices.is_null())
+    state["kernels"] = std::move(choices);
+  return state;
 }
 
 }  // namespace

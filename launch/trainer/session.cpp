@@ -2,6 +2,7 @@
 
 #include "configs/schema/validate.h"
 #include "data/tokenizer/load.h"
+#include "launch/kernel_choices.h"
 #include "models/common/positions.h"
 #include "optim/checkpoint/load.h"
 #include "parallel/comm/device_group.h"
@@ -88,6 +89,9 @@ Session::Session(SessionPlan plan, ProcessGroup& world, const GroupOptions& opti
       step_(runtime_, model_.decoder(), model_.parameters(), optimizer_,
             device_group_ ? *device_group_ : world_, step_options_of(plan_)) {
   runtime_.recompute = recompute_of(plan_.run.train.recompute);
+  if (std::string notice = prepare_kernel_choices(runtime_, plan_.run.train.deterministic);
+      !notice.empty())
+    plan_.model.notices.push_back(std::move(notice));
 }
 
 std::vector<std::string> Session::start_fresh() {
@@ -108,6 +112,8 @@ nlohmann::json Session::restore(const OpenedCheckpoint& checkpoint) {
   if (!checkpoint.manifest.trainer.contains("optimizer"))
     throw Error(ExitCode::kBadInput, place, "trainer.optimizer: expected an object, got nothing");
   optimizer_.set_state(step_state_from_json(checkpoint.manifest.trainer["optimizer"], place));
+  if (checkpoint.manifest.trainer.contains("kernels"))
+    adopt_kernel_choices(runtime_, checkpoint.manifest.trainer["kernels"], place);
   return checkpoint.manifest.trainer;
 }
 

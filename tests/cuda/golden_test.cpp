@@ -29,6 +29,18 @@ TraineeOptions on_card() {
   return options;
 }
 
+// Two rows of every global batch: short steps, for what needs no golden numbers.
+std::vector<double> train_rows(Trainee& trainee, const Fixture& fixture, int64_t steps) {
+  std::vector<double> series;
+  for (int64_t step = 0; step < steps; ++step) {
+    const HostBatch batch = fixture.pack(step, {3, 7});
+    const StepResult result = trainee.step().run({&batch, 1}, batch.trained, step + 1);
+    series.push_back(result.loss);
+    series.push_back(result.state.grad_norm);
+  }
+  return series;
+}
+
 class CudaTest : public testing::Test {
  protected:
   void SetUp() override {
@@ -50,6 +62,9 @@ TEST_P(CudaGoldenModel, LogitsOfPackedRows) {
 }
 
 TEST_P(CudaGoldenModel, GradientOfEveryTensor) {
+  if (kEmulated && std::string(GetParam()).ends_with("_tied") &&
+      std::string(GetParam()) != "qwen2_tied")
+    GTEST_SKIP() << "one tied model is enough without a card";
   Trainee trainee(golden_, *alone_, on_card());
   trainee.backward_of(fixture_.all(0), static_cast<double>(fixture_.trained(0)));
   expect_close(trainee.gradients(), golden_.tensors("grad."), kF32, "gradient");
@@ -98,15 +113,17 @@ TEST_F(CudaTest, Bf16GradientsWithinTwiceTheErrorOfTorch) {
 // bf16 noise apart, a curve does not tell on which device it was made.
 TEST_F(CudaTest, CurveOfTheProcessor) {
   const Golden golden("internlm2");
-  const int64_t steps = kEmulated ? 3 : Fixture::kSteps;
+  const int64_t steps = kEmulated ? 4 : Fixture::kSteps;
   TraineeOptions options = on_card();
   options.compute = DType::kBF16;
   Trainee card(golden, *alone_, options);
   options.device = Device::kCpu;
   Trainee processor(golden, *alone_, options);
-  const Series a = train(card, fixture_, steps), b = train(processor, fixture_, steps);
-  for (size_t t = 0; t < a.losses.size(); ++t)
-    EXPECT_NEAR(a.losses[t], b.losses[t], (t == 0 ? 2e-3 : 1e-2) * b.losses[t]) << "step " << t;
+  const std::vector<double> a = train_rows(card, fixture_, steps);
+  const std::vector<double> b = train_rows(processor, fixture_, steps);
+  for (size_t i = 0; i < a.size(); i += 2)
+    EXPECT_NEAR(a[i], b[i], (i == 0 ? 2e-3 : 1e-2) * b[i]) << "step " << i / 2;
+  EXPECT_NE(a, b) << "both ran on the processor";
 }
 
 TEST_F(CudaTest, RunsRepeatBitForBit) {
@@ -114,9 +131,7 @@ TEST_F(CudaTest, RunsRepeatBitForBit) {
   TraineeOptions options = on_card();
   options.compute = DType::kBF16;
   Trainee first(golden, *alone_, options), second(golden, *alone_, options);
-  const Series a = train(first, fixture_, 2), b = train(second, fixture_, 2);
-  EXPECT_EQ(a.losses, b.losses);
-  EXPECT_EQ(a.norms, b.norms);
+  EXPECT_EQ(train_rows(first, fixture_, 3), train_rows(second, fixture_, 3));
   EXPECT_EQ(first.parameters(), second.parameters());
   EXPECT_EQ(first.second_moments(), second.second_moments());
 }

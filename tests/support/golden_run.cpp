@@ -39,13 +39,15 @@ double logits_distance(Trainee& trainee, const Golden& golden, const Fixture& fi
 
 void expect_bf16_gradients(const NamedValues& got, const Golden& golden) {
   const NamedValues want = golden.tensors("grad.");
-  const nlohmann::json& torch = golden.expected()["bf16_error"]["bf16"]["grad"];
-  ASSERT_EQ(torch.size(), want.size());
-  for (const auto& [name, values] : want) {
-    const double error = rel_frobenius(got.at(name), values);
-    EXPECT_LE(error, 2 * torch.at(name).get<double>()) << name;
-    EXPECT_LE(error, 0.08) << name;
-    EXPECT_GT(error, 1e-5) << name << ": nothing was rounded";
+  for (const char* mode : {"bf16", "autocast"}) {
+    const nlohmann::json& torch = golden.expected()["bf16_error"][mode]["grad"];
+    ASSERT_EQ(torch.size(), want.size()) << mode;
+    for (const auto& [name, values] : want) {
+      const double error = rel_frobenius(got.at(name), values);
+      EXPECT_LE(error, 2 * torch.at(name).get<double>()) << name << " beside " << mode;
+      EXPECT_LE(error, 0.08) << name;
+      EXPECT_GT(error, 1e-5) << name << ": nothing was rounded";
+    }
   }
 }
 

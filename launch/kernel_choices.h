@@ -1,0 +1,25 @@
+// What the kernels of a device chose by measuring (cuBLASLt: the algorithm of every product shape),
+// carried from run to run by a cache of the user, and from a checkpoint to its resume.
+//
+// With train.deterministic nothing is measured and no cache is read, because a choice that depends
+// on timing may change the last bits of a run: the library's first choice is repeated, or that of
+// the checkpoint. Devices whose kernels do not measure have nothing here.
+#pragma once
+
+#include <nlohmann/json.hpp>
+#include <string>
+
+#include "engine/tensor/runtime.h"
+
+namespace ink {
+
+// Before the first kernel. Returns a line for the log where a cache was damaged, else nothing.
+std::string prepare_kernel_choices(Runtime& runtime, bool deterministic);
+
+// For a checkpoint: null where nothing was chosen.
+[[nodiscard]] nlohmann::json kernel_choices(Runtime& runtime);
+// Of a checkpoint made on an equal machine; others are left alone.
+void adopt_kernel_choices(Runtime& runtime, const nlohmann::json& choices,
+                          const std::string& place);
+
+}  // namespace ink

@@ -96,8 +96,11 @@ Session::Session(SessionPlan plan, ProcessGroup& world, const GroupOptions& opti
 
 std::vector<std::string> Session::start_fresh() {
   const auto seed = static_cast<uint64_t>(plan_.run.train.seed);
-  std::vector<std::string> notices = model_.fill(seed);
-  if (plan_.model.weights.empty()) {
+  // Drawn once where the optimizer's masters determine all parameters.
+  const bool random = plan_.model.weights.empty();
+  std::vector<std::string> notices;
+  if (!random || !optimizer_.all_mastered()) notices = model_.fill(seed);
+  if (random) {
     optimizer_.initialize_masters(seed);
   } else {
     optimizer_.copy_masters_from_parameters();

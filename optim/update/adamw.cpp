@@ -15,7 +15,9 @@ AdamW::AdamW(Runtime& runtime, const ParameterTable& table, const OptimSection& 
   const Scoped tag(runtime.tag, MemoryTag::kOptimizer);
   const DType moment = optim.state_dtype == StateDtype::kF32 ? DType::kF32 : DType::kBF16;
   for (const auto& parameter : table.all()) {
-    if (!parameter->tied_to.empty() || parameter->frozen) continue;
+    if (!parameter->tied_to.empty()) continue;
+    all_mastered_ &= !parameter->frozen;
+    if (parameter->frozen) continue;
     const ParameterPolicy policy = parameter_policy(optim, *parameter);
     const Shape& shape = parameter->local_shape;
     OptimizerSlot slot{.parameter = parameter.get(),
@@ -30,6 +32,7 @@ AdamW::AdamW(Runtime& runtime, const ParameterTable& table, const OptimSection& 
     options_.loss_scale.enabled |= stored == DType::kF16;
     if (stored == DType::kF16 || (moment == DType::kF32 && stored != DType::kF32))
       slot.master = Tensor(runtime, shape, DType::kF32);
+    all_mastered_ &= slot.master.defined();
     slots_.push_back(std::move(slot));
   }
   const LossScaleOptions& scale = options_.loss_scale;
@@ -45,6 +48,8 @@ void AdamW::initialize_masters(uint64_t seed) {
     if (!slot.master.defined()) continue;
     const std::vector<float> values = ParameterTable::initial_values(*slot.parameter, seed);
     runtime_.backend().copy_from_host(slot.master.raw(), values.data(), slot.master.bytes());
+    Tensor value = slot.parameter->value();
+    cast(runtime_.device(), slot.master, value);
   }
 }
 

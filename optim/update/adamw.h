@@ -31,8 +31,11 @@ class AdamW {
   AdamW(Runtime& runtime, const ParameterTable& table, const OptimSection& optim,
         int64_t total_steps, uint64_t seed);
 
-  // Masters from exact initial values (initialize) or from the parameters (after a weight import).
+  // Masters from exact initial values, which their parameters then round, or from the parameters
+  // (after a weight import).
   void initialize_masters(uint64_t seed);
+  // Has every parameter a master? Then initialize_masters() leaves nothing else to initialise.
+  [[nodiscard]] bool all_mastered() const { return all_mastered_; }
   void copy_masters_from_parameters();
 
   // Tells the kernels of the coming micro-batches which global batch they work on; state_tensor()
@@ -58,6 +61,7 @@ class AdamW {
   StepOptions options_;
   std::vector<OptimizerSlot> slots_;
   Tensor state_, norm_, squares_;
+  bool all_mastered_ = true;
 };
 
 }  // namespace ink

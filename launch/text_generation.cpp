@@ -3,7 +3,7 @@
 #include <algorithm>
 #include <optional>
 
-#include "data/text/utf8.h"
+#include "engine/core/utf8.h"
 
 namespace ink {
 namespace {

@@ -88,15 +88,18 @@ struct EvalSet {
   friend bool operator==(const EvalSet&, const EvalSet&) = default;
 };
 
-// `{fraction: 0.01}` holds documents of data.train out; `[{name, path}]` names own sets.
+// `{fraction: 0.01}` holds documents of data.train out; `{path: F}` is one set of its own,
+// `[{name, path}]` several.
 struct EvalOptions {
   std::optional<double> fraction;
+  std::optional<std::string> path;
   std::vector<EvalSet> sets;
 
   template <class V>
   void fields(V& v) {
     v.field("fraction", fraction, "share of the documents of data.train that is held out",
             Rule{.low = 0, .high = 1, .low_bound = Bound::kOpen, .high_bound = Bound::kOpen});
+    v.field("path", path, "one file or folder, named after itself in logs; this or fraction");
   }
   // The member that the section's list form fills.
   std::vector<EvalSet>& list_form() { return sets; }
@@ -118,7 +121,7 @@ struct DataSection {
   template <class V>
   void fields(V& v) {
     v.field("train", train, "sources of training text");
-    v.field("eval", eval, "held-out text: {fraction: F} or a list of {name, path}");
+    v.field("eval", eval, "held-out text: {fraction: F}, {path: P} or a list of {name, path}");
     v.field("max_length", max_length, "tokens of a pack", at_least(2));
     v.field("packing", packing, "lay documents end to end and cut packs; attention stays inside");
     v.field("order", order, "order of the packs in an epoch");

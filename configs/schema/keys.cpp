@@ -37,15 +37,15 @@ std::string without_indices(std::string_view key) {
   return out;
 }
 
+std::string possessive(std::string_view tool) { return fmt::format("{}'s", tool); }
+
+}  // namespace
+
 bool is_planned(std::string_view key) {
   return std::ranges::any_of(planned_keys(), [&](std::string_view planned) {
     return key == planned || (key.starts_with(planned) && key[planned.size()] == '.');
   });
 }
-
-std::string possessive(std::string_view tool) { return fmt::format("{}'s", tool); }
-
-}  // namespace
 
 std::string nearest_key(const KeyTable& keys, const std::string& key) {
   // Longer names than any real one cannot win and would only cost time.

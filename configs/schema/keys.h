@@ -19,6 +19,7 @@ std::span<const ForeignKey> foreign_keys();
 
 // Keys that are reserved for what is not built yet, whole sections included.
 std::span<const std::string_view> planned_keys();
+[[nodiscard]] bool is_planned(std::string_view key);
 
 // Every key of a schema in the form `data.train[].path`.
 using KeyTable = std::vector<std::string>;

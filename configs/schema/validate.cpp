@@ -73,6 +73,10 @@ class Checker {
 
   void evaluation() const {
     const EvalOptions& eval = run_.data.eval;
+    exclusive("data.eval.path", eval.path.has_value(), "data.eval.fraction",
+              eval.fraction.has_value());
+    if (eval.path && eval.path->empty())
+      refuse("data.eval.path", "expected a file or folder, got an empty text");
     std::set<std::string> names;
     for (size_t i = 0; i < eval.sets.size(); ++i) {
       const EvalSet& set = eval.sets[i];
@@ -82,7 +86,7 @@ class Checker {
       if (!names.insert(set.name).second)
         refuse(key + ".name", "expected every name once, got {} twice", set.name);
     }
-    if (run_.train.eval_every && eval.sets.empty() && !eval.fraction)
+    if (run_.train.eval_every && eval.sets.empty() && !eval.fraction && !eval.path)
       refuse("train.eval_every", "expected data.eval to say on what, got none");
   }
 

@@ -11,7 +11,7 @@
 #include <unordered_map>
 #include <utility>
 
-#include "configs/schema/utf8.h"
+#include "configs/schema/bad_byte.h"
 #include "engine/core/error.h"
 
 namespace ink {

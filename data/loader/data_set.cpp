@@ -189,7 +189,10 @@ DataSet open_data_set(const DataSetSetup& setup) {
   DataSet set;
   for (const TrainSource& source : data.train)
     add_train_source(set, opener, source, data.eval.fraction, data.train.size() == 1);
-  for (const EvalSet& eval : data.eval.sets) {
+  std::vector<EvalSet> own = data.eval.sets;
+  if (data.eval.path)
+    own.push_back({.name = fs::path(*data.eval.path).stem().string(), .path = *data.eval.path});
+  for (const EvalSet& eval : own) {
     TrainSource source;
     source.path = eval.path;
     set.eval.push_back(

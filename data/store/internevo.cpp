@@ -90,8 +90,6 @@ void walk(const fs::path& folder, int32_t type_id, std::vector<InternEvoFile>& o
   for (const fs::path& sub : folders) walk(sub, type_id, out);
 }
 
-fs::path meta_of(const fs::path& bin) { return bin.string() + ".meta"; }
-
 InternEvoFolder walk_root(const fs::path& root) {
   InternEvoFolder folder;
   std::vector<fs::path> types;
@@ -125,6 +123,8 @@ InternEvoFolder list_files(const fs::path& root) {
 }
 
 }  // namespace
+
+fs::path meta_of(const fs::path& bin) { return bin.string() + ".meta"; }
 
 std::vector<MetaRow> parse_internevo_meta(std::string_view bytes, const std::string& place,
                                           int64_t bin_size) {
@@ -161,13 +161,23 @@ std::vector<MetaRow> parse_internevo_meta(std::string_view bytes, const std::str
   return rows;
 }
 
-InternEvoFolder list_internevo(const fs::path& root) {
+TokenDocument parse_internevo_line(std::string_view line, const std::string& place) {
+  TokenDocument document;
+  SampleEvents events(document);
+  if (line.empty() || line.find('\n') != line.size() - 1)
+    bad(place, "expected one line that ends where the next one begins");
+  if (!nlohmann::json::sax_parse(line, &events)) bad(place, events.problem);
+  return document;
+}
+
+InternEvoFolder list_internevo(const fs::path& root, MetaFiles meta) {
   InternEvoFolder folder = list_files(root);
   if (folder.files.empty()) bad(root.string(), "expected .bin files, got none");
   for (const InternEvoFile& file : folder.files)
-    if (!fs::exists(meta_of(file.path)))
+    if (meta == MetaFiles::kRequired && !fs::exists(meta_of(file.path)))
       bad(file.path.string(),
-          fmt::format("expected {} beside it", meta_of(file.path.filename()).string()));
+          fmt::format("expected {} beside it", meta_of(file.path.filename()).string()),
+          "inkstone data meta makes it out of the .bin");
   return folder;
 }
 
@@ -197,16 +207,11 @@ TokenDocument InternEvoReader::read(int64_t row) const {
   std::string line(end - begin, '\0');
   bin_.read(begin, std::as_writable_bytes(std::span(line)));
 
-  TokenDocument document;
+  const std::string place = fmt::format("{}:{}", bin_.place(), row + 1);
+  TokenDocument document = parse_internevo_line(line, place);
   document.source = type_id_;
   document.origin = row + 1;
   const auto expected = static_cast<size_t>(rows_[index].tokens);
-  document.ids.reserve(std::min(expected, line.size()));
-  SampleEvents events(document);
-  const std::string place = fmt::format("{}:{}", bin_.place(), row + 1);
-  if (line.find('\n') != line.size() - 1)
-    bad(place, "expected one line that ends where the next one begins");
-  if (!nlohmann::json::sax_parse(line, &events)) bad(place, events.problem);
   if (document.ids.size() != expected)
     bad(place,
         fmt::format("expected {} tokens as in the meta, got {}", expected, document.ids.size()));

@@ -30,6 +30,12 @@ struct MetaRow {
 [[nodiscard]] std::vector<MetaRow> parse_internevo_meta(std::string_view bytes,
                                                         const std::string& place, int64_t bin_size);
 
+// One line of X.bin, its end included: nothing added, nothing truncated. Code 3 with the place.
+[[nodiscard]] TokenDocument parse_internevo_line(std::string_view line, const std::string& place);
+
+// X.bin.meta of X.bin.
+[[nodiscard]] std::filesystem::path meta_of(const std::filesystem::path& bin);
+
 struct InternEvoFile {
   std::filesystem::path path;  // X.bin
   int32_t type_id = 0;
@@ -40,9 +46,11 @@ struct InternEvoFolder {
   std::vector<InternEvoFile> files;
 };
 
-// Every .bin below `root`; `root` may also be one .bin file. Code 3 if there is none or a .meta is
-// missing.
-[[nodiscard]] InternEvoFolder list_internevo(const std::filesystem::path& root);
+// Every .bin below `root`; `root` may also be one .bin file. Code 3 if there is none or, unless
+// told otherwise, a .meta is missing.
+enum class MetaFiles { kRequired, kAbsentToo };
+[[nodiscard]] InternEvoFolder list_internevo(const std::filesystem::path& root,
+                                             MetaFiles meta = MetaFiles::kRequired);
 // True if `root` is a .bin file or a folder with one below it.
 [[nodiscard]] bool is_internevo(const std::filesystem::path& root);
 

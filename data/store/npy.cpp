@@ -1,5 +1,7 @@
 #include "data/store/npy.h"
 
+#include <fmt/ranges.h>
+
 #include <optional>
 
 #include "engine/core/error.h"
@@ -146,6 +148,17 @@ NpyHeader parse_npy_header(std::string_view bytes, const std::string& place) {
   NpyHeader header = parse_dictionary(bytes.substr(begin, length), place);
   header.data_offset = begin + length;
   return header;
+}
+
+std::string npy_header(const std::vector<int64_t>& shape) {
+  std::string text = fmt::format("{{'descr': '<i8', 'fortran_order': False, 'shape': ({}{}), }}",
+                                 fmt::join(shape, ", "), shape.size() == 1 ? "," : "");
+  constexpr size_t kBefore = 10;  // magic, version, length
+  while ((kBefore + text.size() + 1) % 64 != 0) text += ' ';
+  text += '\n';
+  std::string bytes = "\x93NUMPY";
+  bytes += {1, 0, static_cast<char>(text.size() & 255), static_cast<char>(text.size() >> 8)};
+  return bytes + text;
 }
 
 }  // namespace ink

@@ -3,8 +3,8 @@
 #include <algorithm>
 #include <array>
 
-#include "data/text/utf8.h"
 #include "engine/core/nearest.h"
+#include "engine/core/utf8.h"
 #include "engine/io/json.h"
 
 namespace ink {

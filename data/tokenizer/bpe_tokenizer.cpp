@@ -4,9 +4,9 @@
 #include <span>
 #include <utility>
 
-#include "data/text/utf8.h"
 #include "data/tokenizer/byte_alphabet.h"
 #include "engine/core/error.h"
+#include "engine/core/utf8.h"
 #include "engine/io/file.h"
 #include "engine/io/sha256.h"
 

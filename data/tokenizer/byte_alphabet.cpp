@@ -2,7 +2,7 @@
 
 #include <array>
 
-#include "data/text/utf8.h"
+#include "engine/core/utf8.h"
 
 namespace ink {
 namespace {

@@ -8,7 +8,7 @@
 #include <string_view>
 #include <vector>
 
-#include "data/text/utf8.h"
+#include "engine/core/utf8.h"
 
 namespace ink {
 

@@ -6,9 +6,9 @@
 #include <unordered_set>
 #include <utility>
 
-#include "data/text/utf8.h"
 #include "data/tokenizer/wire_reader.h"
 #include "engine/core/error.h"
+#include "engine/core/utf8.h"
 
 namespace ink {
 namespace {

@@ -1,6 +1,6 @@
 #include "data/tokenizer/tokenizer.h"
 
-#include "data/text/utf8.h"
+#include "engine/core/utf8.h"
 
 namespace ink {
 

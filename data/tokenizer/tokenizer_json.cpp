@@ -4,8 +4,8 @@
 #include <unordered_map>
 #include <utility>
 
-#include "data/text/utf8.h"
 #include "data/tokenizer/tokenizer_json_pipeline.h"
+#include "engine/core/utf8.h"
 #include "engine/io/json.h"
 
 namespace ink {

@@ -22,6 +22,7 @@ void add_verbs(CLI::App& app, CommandLine& command) {
   add_inspect(app, command);
   add_config(app, command);
   add_doctor(app, command);
+  add_completion(app, command);
 }
 
 // A missing verb is told by us: CLI11 would say so before it looks at a misspelt one.

@@ -7,13 +7,13 @@ libraries=(libdnnl-dev ocl-icd-opencl-dev libopenmpi-dev openmpi-bin libhdf5-dev
   libyaml-cpp-dev libspdlog-dev libfmt-dev nlohmann-json3-dev libcli11-dev libpcre2-dev libssl-dev
   libutf8proc-dev zlib1g-dev libzstd-dev libgtest-dev libbenchmark-dev)
 # Formatter, linter, and libFuzzer with clang's sanitizer runtimes.
-dev=(clang-format clang-tidy clang libclang-rt-14-dev libomp-14-dev)
+dev=(clang-format clang-tidy clang libclang-rt-14-dev libomp-14-dev strace)
 
 usage() {
   cat <<'TEXT'
 usage: launch/scripts/setup.sh [--check] [--dev]
   --check  list what is missing and install nothing; exit status 1 if something is
-  --dev    also what contributors need: clang-format, clang-tidy, libFuzzer
+  --dev    also what contributors need: clang-format, clang-tidy, libFuzzer, strace
 TEXT
 }
 
@@ -36,6 +36,12 @@ if ! command -v dpkg-query >/dev/null; then
   exit 3
 fi
 
+# What a CUDA build wants besides. Debian has no package of it, and without it the own kernels run: its absence fails nothing.
+cudnn_frontend() {
+  command -v nvcc >/dev/null || [[ -x ${CUDA_HOME:-/usr/local/cuda}/bin/nvcc ]] || return 0
+  "$(dirname "${BASH_SOURCE[0]}")/cudnn_frontend.sh" "$@" || true
+}
+
 missing=()
 for package in "${wanted[@]}"; do
   state=$(dpkg-query -W -f='${db:Status-Status}' "$package" 2>/dev/null || true)
@@ -44,6 +50,7 @@ done
 
 if ((${#missing[@]} == 0)); then
   echo "setup: all ${#wanted[@]} packages are installed"
+  if [[ $check == yes ]]; then cudnn_frontend --check; else cudnn_frontend; fi
   exit 0
 fi
 echo "setup: ${#missing[@]} of ${#wanted[@]} packages are missing: ${missing[*]}"
@@ -75,4 +82,5 @@ run_apt() {
 echo "setup: installing (a few minutes on a bare machine)"
 run_apt update
 run_apt install -y --no-install-recommends "${missing[@]}"
+cudnn_frontend
 echo "setup: done"

@@ -4,8 +4,10 @@
 #include <cstdlib>
 #include <nlohmann/json.hpp>
 
+#include "configs/schema/foreign_file.h"
 #include "configs/schema/gallery.h"
 #include "configs/schema/reference.h"
+#include "launch/verbs/value_flags.h"
 #include "launch/verbs/verb.h"
 
 namespace ink {
@@ -61,11 +63,19 @@ void add_check(CLI::App& config, CommandLine& command) {
       config.add_subcommand("check", "check a file and print it with every key filled in");
   auto file = std::make_shared<std::string>();
   auto overrides = std::make_shared<std::vector<std::string>>();
+  auto tool = std::make_shared<std::string>();
   verb->add_option("file", *file, "run file (YAML)")->required();
   verb->add_option("overrides", *overrides, "key.sub=value, such as train.steps=100");
+  verb->add_option("--from", *tool,
+                   "the file is another tool's: print its keys beside the names they have here")
+      ->check(one_of({"llamafactory", "axolotl"}));
   verb->callback([=, &command] {
     command.run = [=] {
-      fmt::print("{}", check_config(*file, *overrides));
+      if (!tool->empty() && !overrides->empty())
+        throw Error(ExitCode::kConfig, "--from", "expected no overrides beside it, got some");
+      const std::string name = *tool == "llamafactory" ? "LLaMA-Factory" : *tool;
+      fmt::print("{}",
+                 tool->empty() ? check_config(*file, *overrides) : translate_keys(*file, name));
       return ExitCode::kDone;
     };
   });

@@ -12,6 +12,7 @@ void add_data(CLI::App& app, CommandLine& command) {
   add_data_prepare(*verb, command);
   add_data_inspect(*verb, command);
   add_data_stats(*verb, command);
+  add_data_meta(*verb, command);
 }
 
 }  // namespace ink

@@ -3,7 +3,7 @@
 #include <charconv>
 #include <filesystem>
 
-#include "data/text/utf8.h"
+#include "engine/core/utf8.h"
 #include "engine/io/file.h"
 #include "engine/io/json.h"
 

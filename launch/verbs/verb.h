@@ -27,5 +27,6 @@ void add_export(CLI::App& app, CommandLine& command);
 void add_inspect(CLI::App& app, CommandLine& command);
 void add_config(CLI::App& app, CommandLine& command);
 void add_doctor(CLI::App& app, CommandLine& command);
+void add_completion(CLI::App& app, CommandLine& command);
 
 }  // namespace ink

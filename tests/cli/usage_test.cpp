@@ -10,7 +10,7 @@ TEST(Usage, HelpOfEveryVerbHasTypesAndDefaults) {
   const std::map<std::vector<std::string>, std::vector<std::string>> verbs = {
       {{}, {"train", "data", "generate", "export", "inspect", "config", "doctor", "Exit codes"}},
       {{"train"}, {"--resume", "--max-steps", "--dry-run", "--overwrite", "POSITIVE"}},
-      {{"data"}, {"tokenizer", "prepare", "inspect", "stats"}},
+      {{"data"}, {"tokenizer", "prepare", "inspect", "stats", "meta"}},
       {{"data", "tokenizer"}, {"--vocab-size INT=32000", "--sample TEXT=10MB"}},
       {{"data", "prepare"}, {"--max-length INT=2048", "--eval-fraction"}},
       {{"data", "inspect"}, {"--show", "text|ids|labels|all"}},
@@ -23,7 +23,8 @@ TEST(Usage, HelpOfEveryVerbHasTypesAndDefaults) {
       {{"inspect"}, {"--tensors", "--verify", "--json"}},
       {{"config"}, {"list", "copy", "check", "doc"}},
       {{"config", "list"}, {"--pattern"}},
-      {{"doctor"}, {"--json"}}};
+      {{"doctor"}, {"--json"}},
+      {{"completion"}, {"bash|zsh|fish"}}};
   for (const auto& [verb, words] : verbs) {
     for (const char* flag : {"-h", "--help"}) {
       std::vector<std::string> arguments = verb;
@@ -84,6 +85,42 @@ TEST(Usage, ValuesOfFlags) {
   expect_error(place.run({"generate", "--model", "x", "--ids", "1 -2"}), 2, {"--ids", "1 -2"});
   expect_error(place.run({"generate", "--model", "x", "--ids", "1", "--dtype", "fp8"}), 2,
                {"--dtype", "fp32, bf16", "fp8"});
+}
+
+// What bash would offer behind these words.
+std::string completions(const Workplace& place, const std::vector<std::string>& words) {
+  std::string list;
+  for (const std::string& word : words) list += " '" + word + "'";
+  place.write("complete.sh", "source <(" + std::string(INKSTONE_BINARY) +
+                                 " completion bash)\nCOMP_WORDS=(inkstone" + list +
+                                 ")\nCOMP_CWORD=" + std::to_string(words.size()) +
+                                 "\n_inkstone\necho \"${COMPREPLY[*]}\"\n");
+  const ChildResult result = run_child({"bash", "complete.sh"}, place.options());
+  expect_done(result);
+  EXPECT_EQ(result.err, "");
+  return result.out;
+}
+
+TEST(Usage, BashCompletesVerbsAndFlags) {
+  const Workplace place;
+  EXPECT_EQ(completions(place, {"tr"}), "train\n");
+  EXPECT_EQ(completions(place, {"data", "pre"}), "prepare\n");
+  EXPECT_EQ(completions(place, {"train", "run.yaml", "--dr"}), "--dry-run\n");
+  EXPECT_EQ(completions(place, {"data", "inspect", "--pac"}), "--packed\n");
+  EXPECT_EQ(completions(place, {"inspect", "x", "--te"}), "--tensors\n");
+  EXPECT_EQ(completions(place, {"inspect", "x", "--pac"}), "\n");
+  EXPECT_EQ(completions(place, {"train", "--qui"}), "--quiet\n");
+}
+
+TEST(Usage, CompletionScriptsNameEveryVerb) {
+  const Workplace place;
+  for (const char* shell : {"bash", "zsh", "fish"}) {
+    const ChildResult script = place.run({"completion", shell});
+    expect_done(script);
+    for (const char* word : {"'train", "' data prepare'", "--max-steps", "' export hf'"})
+      EXPECT_NE(script.out.find(word), std::string::npos) << word << " for " << shell;
+  }
+  expect_error(place.run({"completion", "csh"}), 2, {"expected one of bash, zsh, fish", "csh"});
 }
 
 TEST(Usage, ResultsThatCannotBeWrittenAreAnError) {

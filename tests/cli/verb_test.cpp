@@ -158,6 +158,24 @@ TEST(Config, ResolvedFileReadsBackEqual) {
   EXPECT_EQ(place.run({"config", "check", "again.yaml"}).out, resolved.out);
 }
 
+TEST(Config, KeysOfOtherToolsBesideOurs) {
+  const Workplace place;
+  place.write(
+      "theirs.yaml",
+      "learning_rate: 2.0e-4\nlora_rank: 8\nflash_attn: fa2\ntraining: {cutoff_len: 512}\n");
+  const ChildResult shown = place.run({"config", "check", "theirs.yaml", "--from", "llamafactory"});
+  expect_done(shown);
+  EXPECT_EQ(shown.out,
+            "learning_rate: 2.0e-4     optim.lr\n"
+            "lora_rank: 8              adapter.r (not built yet)\n"
+            "flash_attn: fa2           no such key here\n"
+            "training.cutoff_len: 512  data.max_length\n");
+  expect_error(place.run({"config", "check", "theirs.yaml", "--from", "nemo"}), 2,
+               {"expected one of llamafactory, axolotl"});
+  place.write("list.yaml", "- 1\n");
+  expect_error(place.run({"config", "check", "list.yaml", "--from", "axolotl"}), 2, {"a list"});
+}
+
 TEST(Doctor, MeasuresAndNamesEveryKernel) {
   const Workplace place;
   const ChildResult result = place.run({"doctor", "--json"});

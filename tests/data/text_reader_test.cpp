@@ -9,7 +9,7 @@
 #include "data/text/byte_source.h"
 #include "data/text/document_reader.h"
 #include "data/text/expand_paths.h"
-#include "data/text/utf8.h"
+#include "engine/core/utf8.h"
 #include "engine/io/atomic_file.h"
 
 namespace ink {

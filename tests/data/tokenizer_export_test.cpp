@@ -3,12 +3,12 @@
 
 #include <random>
 
-#include "data/text/utf8.h"
 #include "data/tokenizer/bpe_tokenizer.h"
 #include "data/tokenizer/export.h"
 #include "data/tokenizer/load.h"
 #include "data/tokenizer/sentencepiece_trainer.h"
 #include "engine/core/error.h"
+#include "engine/core/utf8.h"
 #include "engine/io/atomic_file.h"
 #include "tests/data/tokenizer_support.h"
 

@@ -7,10 +7,10 @@
 #include <random>
 #include <thread>
 
-#include "data/text/utf8.h"
 #include "data/tokenizer/sentencepiece_tokenizer.h"
 #include "data/tokenizer/sentencepiece_trainer.h"
 #include "engine/core/error.h"
+#include "engine/core/utf8.h"
 #include "tests/data/tokenizer_support.h"
 
 namespace ink {

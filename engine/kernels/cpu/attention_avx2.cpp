@@ -25,52 +25,27 @@ constexpr AttentionKernel kKernel = {
     backward_scratch_bytes<Lanes<float, 32>>, backward_item<Lanes<float, 32>, T>,
     fill_delta<Lanes<float, 32>, T>};
 
-const AttentionKernel& kernel_of(DType dtype) {
-  return dtype == DType::kBF16 ? kKernel<bf16> : kKernel<float>;
-}
-
 }  // namespace
 }  // namespace ink
 #pragma GCC pop_options
 
+#include "engine/kernels/cpu/attention_candidate.h"
+
 namespace ink {
 namespace {
 
-bool takes(DType dtype) { return has_avx2() && (dtype == DType::kF32 || dtype == DType::kBF16); }
-
-void forward(const HeadsView& q, const HeadsView& k, const HeadsView& v, const Documents& documents,
-             Tensor& out_TC, Tensor& lse_HT) {
-  run_attention_forward(kernel_of(out_TC.dtype()), q, k, v, documents, out_TC, lse_HT);
+const AttentionKernel* kernel_of(DType dtype) {
+  if (!has_avx2()) return nullptr;
+  return dtype == DType::kF32 ? &kKernel<float> : dtype == DType::kBF16 ? &kKernel<bf16> : nullptr;
 }
 
-bool takes_forward(const HeadsView& q, const HeadsView&, const HeadsView&, const Documents&,
-                   Tensor&, Tensor&) {
-  return takes(q.x_TC.dtype());
-}
-
-void backward(const Tensor& dout_TC, const HeadsView& q, const HeadsView& k, const HeadsView& v,
-              const Tensor& out_TC, const Tensor& lse_HT, const Documents& documents, HeadsView& dq,
-              HeadsView& dk, HeadsView& dv) {
-  run_attention_backward(kernel_of(out_TC.dtype()), dout_TC, q, k, v, out_TC, lse_HT, documents, dq,
-                         dk, dv);
-}
-
-bool takes_backward(const Tensor& dout_TC, const HeadsView&, const HeadsView&, const HeadsView&,
-                    const Tensor&, const Tensor&, const Documents&, HeadsView&, HeadsView&,
-                    HeadsView&) {
-  return takes(dout_TC.dtype());
-}
-
-void cached(const HeadsView& q, const KvCacheView& cache, Tensor& out_TC) {
-  run_attention_cached(kernel_of(out_TC.dtype()), q, cache, out_TC);
-}
-
-bool takes_cached(const HeadsView& q, const KvCacheView&, Tensor&) { return takes(q.x_TC.dtype()); }
-
-REGISTER_KERNEL(attention_forward, kCpu, avx2, forward, .priority = 5, .supports = takes_forward);
-REGISTER_KERNEL(attention_backward, kCpu, avx2, backward, .priority = 5,
-                .supports = takes_backward);
-REGISTER_KERNEL(attention_cached, kCpu, avx2, cached, .priority = 5, .supports = takes_cached);
+using Candidate = AttentionCandidate<kernel_of>;
+REGISTER_KERNEL(attention_forward, kCpu, avx2, Candidate::forward, .priority = 5,
+                .supports = Candidate::takes_forward);
+REGISTER_KERNEL(attention_backward, kCpu, avx2, Candidate::backward, .priority = 5,
+                .supports = Candidate::takes_backward);
+REGISTER_KERNEL(attention_cached, kCpu, avx2, Candidate::cached, .priority = 5,
+                .supports = Candidate::takes_cached);
 
 }  // namespace
 }  // namespace ink

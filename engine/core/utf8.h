@@ -1,6 +1,6 @@
-// UTF-8 as the readers and tokenizers need it: find the first bad byte, walk code points of valid
-// text, repair what a model sampled. Strict per RFC 3629: no overlong forms, no surrogates, nothing
-// above U+10FFFF. Free functions without state.
+// UTF-8 as readers of run files, text and tokenizers need it: find the first bad byte, walk code
+// points of valid text, repair what a model sampled. Strict per RFC 3629: no overlong forms, no
+// surrogates, nothing above U+10FFFF. Free functions without state.
 #pragma once
 
 #include <cstddef>

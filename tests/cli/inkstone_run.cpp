@@ -113,12 +113,24 @@ std::map<std::string, std::string> files_below(const fs::path& root) {
   return files;
 }
 
-StepColumns step_columns(const fs::path& run_directory) {
-  StepColumns columns;
+std::vector<nlohmann::json> event_rows(const fs::path& run_directory, const std::string& event) {
+  std::vector<nlohmann::json> rows;
   std::istringstream lines(slurp(run_directory / "metrics.jsonl"));
   for (std::string line; std::getline(lines, line);) {
+    // The last line may be half written while the run goes on.
     const nlohmann::json row = nlohmann::json::parse(line, nullptr, false);
-    if (!row.is_object() || row.value("event", "") != "step") continue;
+    if (row.is_object() && row.value("event", "") == event) rows.push_back(row);
+  }
+  return rows;
+}
+
+std::vector<nlohmann::json> step_rows(const fs::path& run_directory) {
+  return event_rows(run_directory, "step");
+}
+
+StepColumns step_columns(const fs::path& run_directory) {
+  StepColumns columns;
+  for (const nlohmann::json& row : step_rows(run_directory)) {
     for (const char* name : {"loss", "lr", "grad_norm", "tokens", "trained_tokens"})
       columns[row.at("step").get<int64_t>()][name] = row.at(name);
   }

@@ -53,6 +53,11 @@ pid_t process_of_rank(const Child& launcher, int rank);
 // Every regular file below `root`, by relative name.
 std::map<std::string, std::string> files_below(const std::filesystem::path& root);
 
+// Rows of metrics.jsonl of one event, as they were written.
+std::vector<nlohmann::json> event_rows(const std::filesystem::path& run_directory,
+                                       const std::string& event);
+std::vector<nlohmann::json> step_rows(const std::filesystem::path& run_directory);
+
 // The columns of the `step` rows that runs must agree on, by step; of equal steps the last row.
 using StepColumns = std::map<int64_t, nlohmann::json>;
 StepColumns step_columns(const std::filesystem::path& run_directory);

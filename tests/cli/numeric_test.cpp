@@ -1,7 +1,6 @@
 // Gradients that are not finite: skipped, counted, and at last an end with code 5.
 
 #include <algorithm>
-#include <sstream>
 
 #include "tests/cli/inkstone_run.h"
 
@@ -10,16 +9,6 @@ namespace {
 
 using nlohmann::json;
 
-std::vector<json> rows_of(const Workplace& place, const std::string& event) {
-  std::vector<json> rows;
-  std::istringstream lines(slurp(place / "run/metrics.jsonl"));
-  for (std::string line; std::getline(lines, line);) {
-    const json row = json::parse(line);
-    if (row.value("event", "") == event) rows.push_back(row);
-  }
-  return rows;
-}
-
 TEST(Numeric, OneSpoiltGradientIsSkipped) {
   const Workplace place;
   place.write_run(
@@ -27,12 +16,13 @@ TEST(Numeric, OneSpoiltGradientIsSkipped) {
       "checkpoint: {every: 1, keep: 9, hf: never, async: false}\n"
       "faults: {nan_gradient: {step: 3}}");
   expect_done(place.run({"train", "run.yaml", "--out", "run"}));
-  const std::vector<json> steps = rows_of(place, "step");
+  const std::vector<json> steps = step_rows(place / "run");
   ASSERT_EQ(steps.size(), 4u);
   EXPECT_EQ(steps[2]["skip_reason"], "non-finite");
   EXPECT_TRUE(steps[1]["skip_reason"].is_null());
   EXPECT_EQ(steps[3]["skipped"], 1);
-  const std::vector<json> warnings = rows_of(place, "warning");  // the hook is announced, too
+  const std::vector<json> warnings =
+      event_rows(place / "run", "warning");  // the hook is announced, too
   EXPECT_EQ(std::ranges::count(warnings, "nonfinite",
                                [](const json& row) { return row.at("code").get<std::string>(); }),
             1);

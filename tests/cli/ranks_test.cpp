@@ -8,6 +8,7 @@ namespace ink {
 namespace {
 
 namespace fs = std::filesystem;
+using nlohmann::json;
 
 class Ranks : public testing::Test {
  protected:
@@ -81,6 +82,56 @@ TEST_F(Ranks, ErrorsOfAllRanksAreOneLine) {
   expect_rank_error(layout, 2, {"3"});
   place_.write("taken", "a file");
   expect_rank_error(place_.run_ranks(2, {"train", "run.yaml", "--out", "taken"}), 4, {"taken"});
+}
+
+// Eight packs of which one has targets: in its step one rank adds nothing and the divisor stays
+// that of the whole batch; the other steps have no target at all and change no bit.
+TEST_F(Ranks, MaskedRanksAndMaskedSteps) {
+  std::string rows;
+  for (int row = 0; row < 8; ++row) {
+    json ids = json::array(), labels = json::array();
+    for (int t = 0; t < 32; ++t) {
+      ids.push_back((row * 11 + t * 5) % 90 + 1);
+      labels.push_back(row == 3 ? ids.back() : json(-100));
+    }
+    rows += json{{"input_ids", ids}, {"labels", labels}}.dump() + "\n";
+  }
+  place_.write("rows.jsonl", rows);
+  const auto run = [&](int ranks, const std::string& out) {
+    const std::vector<std::string> words = {"train",
+                                            "run.yaml",
+                                            "--out",
+                                            out,
+                                            "data.train=[{path: rows.jsonl}]",
+                                            "train.steps=4",
+                                            "train.global_batch_size=2",
+                                            "checkpoint.every=1",
+                                            "checkpoint.keep=9"};
+    const ChildResult result = ranks > 1 ? place_.run_ranks(ranks, words) : place_.run(words);
+    EXPECT_EQ(result.code, 0) << result.err;
+    return step_rows(place_ / out);
+  };
+  const std::vector<json> one = run(1, "one"), two = run(2, "two");
+  ASSERT_EQ(one.size(), 4u);
+  ASSERT_EQ(two.size(), 4u);
+  int empty = 0;
+  for (size_t step = 0; step < 4; ++step) {
+    EXPECT_EQ(two[step]["trained_tokens"], one[step]["trained_tokens"]);
+    if (two[step]["trained_tokens"] == 0) {
+      ++empty;
+      EXPECT_EQ(two[step]["skip_reason"], "empty");
+      if (step == 0) continue;
+      EXPECT_EQ(files_below(place_ / "two" / ("step-" + std::to_string(step + 1)) / "state"),
+                files_below(place_ / "two" / ("step-" + std::to_string(step)) / "state"));
+    } else {
+      EXPECT_EQ(two[step]["trained_tokens"], 31);
+      for (const char* name : {"loss", "grad_norm"})
+        EXPECT_NEAR(two[step][name].get<double>(), one[step][name].get<double>(),
+                    1e-5 * one[step][name].get<double>())
+            << name;
+    }
+  }
+  EXPECT_EQ(empty, 3);
 }
 
 // One rank's NaN is every rank's decision.

@@ -57,6 +57,60 @@ TEST_F(Signals, SecondSignalLeavesAtOnce) {
   EXPECT_LT(std::chrono::steady_clock::now() - start, std::chrono::seconds(2));
 }
 
+// Evaluation polls: it is left in the middle, without a row of its own.
+TEST_F(Signals, StopsInAnEvaluation) {
+  std::string rows;
+  for (int row = 0; row < 4000; ++row) {
+    rows += "{\"tokens\": [" + std::to_string(row % 90);
+    for (int t = 1; t < 32; ++t) rows += ", " + std::to_string((row * 7 + t * 3) % 90);
+    rows += "]}\n";
+  }
+  place_.write("held.jsonl", rows);
+  Child child(command_of({"train", "run.yaml", "--out", "run", "data.eval={path: held.jsonl}"}),
+              place_.options());
+  const auto end = std::chrono::steady_clock::now() + std::chrono::seconds(60);
+  while (slurp(place_ / "run/metrics.jsonl").empty() && std::chrono::steady_clock::now() < end)
+    usleep(2000);
+  child.signal(SIGTERM);
+  const ChildResult stopped = child.wait();
+  EXPECT_EQ(stopped.code, 75) << stopped.err;
+  EXPECT_TRUE(event_rows(place_ / "run", "eval").empty());
+  EXPECT_TRUE(step_rows(place_ / "run").empty());
+  expect_done(place_.run({"inspect", "run", "--verify"}));
+  expect_done(
+      place_.run({"train", "run.yaml", "--out", "run", "--resume", "latest",
+                  "data.eval={path: held.jsonl}", "train.eval_batches=1", "--max-steps", "2"}));
+  EXPECT_EQ(step_rows(place_ / "run").size(), 2u);
+}
+
+// Signals that meet a save: once, the save is finished; twice, what is published is whole.
+TEST_F(Signals, OnceAndTwiceDuringASave) {
+  for (const int signals : {1, 2}) {
+    SCOPED_TRACE(signals);
+    const std::string out = "run-" + std::to_string(signals);
+    Child child(command_of({"train", "run.yaml", "--out", out, "checkpoint.every=1"}),
+                place_.options());
+    ASSERT_TRUE(wait_for_step(child, place_ / out, 3));
+    const auto saving = [&] {
+      for (const auto& entry : std::filesystem::directory_iterator(place_ / out))
+        if (entry.path().filename().string().find(".tmp-") != std::string::npos) return true;
+      return false;
+    };
+    const auto end = std::chrono::steady_clock::now() + std::chrono::seconds(60);
+    while (!saving() && std::chrono::steady_clock::now() < end) usleep(200);
+    for (int i = 0; i < signals; ++i) {
+      child.signal(SIGTERM);
+      usleep(1000);
+    }
+    const int code = child.wait().code;
+    // The second signal may come when everything is over.
+    EXPECT_TRUE(code == 75 || (signals == 2 && code == 128 + SIGTERM)) << code;
+    expect_done(place_.run({"inspect", out, "--verify"}));
+    expect_done(place_.run({"train", "run.yaml", "--out", out, "--resume", "latest"}));
+    EXPECT_EQ(step_columns(place_ / out).size(), 60u);
+  }
+}
+
 TEST_F(Signals, MaxHoursSavesAndLeavesWith75) {
   const ChildResult result = place_.run(
       {"train", "run.yaml", "--out", "run", "train.max_hours=0.0001", "train.steps=1000000"});

@@ -5,6 +5,7 @@
 #include <cstring>
 #include <fstream>
 
+#include "data/store/internevo_meta.h"
 #include "data/store/npy.h"
 #include "tests/data/store_support.h"
 
@@ -127,6 +128,51 @@ TEST(InternEvo, MissingMetaAndEmptyFolder) {
   const Error error = error_of([&] { (void)list_internevo(folder.path()); });
   EXPECT_EQ(error.code(), ExitCode::kBadInput);
   EXPECT_NE(error.line().find("a.bin.meta"), std::string::npos) << error.line();
+}
+
+// The rebuilt file says what the one that was written beside the tokens says.
+TEST(InternEvo, MetaIsRebuiltFromTheTokens) {
+  const TestFolder folder;
+  const fs::path bin = folder / "a.bin";
+  std::string text;
+  std::vector<int64_t> expected;
+  for (int row = 0; row < 3000; ++row) {
+    std::string line = "{\"tokens\": [-5";
+    for (int t = 0; t < row % 211; ++t) line += ", " + std::to_string(100000 + t);
+    line += "]}\n";
+    expected.insert(expected.end(), {static_cast<int64_t>(text.size()), row % 211 + 1});
+    text += line;
+  }
+  ASSERT_GT(text.size(), size_t{2} << 20) << "the scan reads one block only";
+  write(bin, text);
+  const ScannedMeta scanned = write_internevo_meta(bin);
+  EXPECT_EQ(scanned.samples, 3000);
+  std::ifstream file(meta_of(bin), std::ios::binary);
+  const std::string bytes{std::istreambuf_iterator<char>(file), {}};
+  EXPECT_EQ(parse_npy_header(bytes, "meta").data_offset % 64, 0u);
+  const auto rows = parse_internevo_meta(bytes, "meta", static_cast<int64_t>(text.size()));
+  ASSERT_EQ(rows.size(), 3000u);
+  for (size_t i = 0; i < rows.size(); ++i) {
+    ASSERT_EQ(rows[i].offset, expected[2 * i]);
+    ASSERT_EQ(rows[i].tokens, expected[2 * i + 1]);
+  }
+  const InternEvoReader reader(list_internevo(bin).files[0]);
+  EXPECT_EQ(reader.read(2999).ids.size(), static_cast<size_t>(2999 % 211 + 1));
+}
+
+TEST(InternEvo, RebuildingRefusesWhatTheReaderRefuses) {
+  const TestFolder folder;
+  write(folder / "a.bin.meta", "the old one");
+  for (const char* line : {"{\"tokens\": [1.5]}\n", "{\"tokens\": [1]}", "\n", "{}\n"}) {
+    write(folder / "a.bin", std::string("{\"tokens\": [1]}\n") + line);
+    const Error error = error_of([&] { write_internevo_meta(folder / "a.bin"); });
+    EXPECT_EQ(error.code(), ExitCode::kBadInput);
+    EXPECT_NE(error.line().find("a.bin:2"), std::string::npos) << error.line();
+    std::ifstream file(folder / "a.bin.meta");
+    std::string kept;
+    std::getline(file, kept);
+    EXPECT_EQ(kept, "the old one");
+  }
 }
 
 struct MetaCase {

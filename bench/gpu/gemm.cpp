@@ -24,7 +24,7 @@ constexpr Layer kLayers[] = {
 // Algorithms measured by an earlier run are used, as training does.
 void use_measured_algorithms(Runtime& runtime) {
   KernelTuning* tuning = tuning_of(runtime);
-  const ChoiceFile file(cache_directory(), "gemm", tuning->machine());
+  const ChoiceFile file(cache_directory(), "kernels", tuning->machine());
   std::string notice;
   tuning->adopt(file.load(notice));
   tuning->on_measured = [file](const std::string& key, const std::string& value) {

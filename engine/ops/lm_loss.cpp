@@ -22,11 +22,15 @@ void check(const Tensor& x_TC, const Tensor& w_VC, const Tensor& labels_T, const
            "weight_T has {} elements, x_TC has T={}", weight_T.numel(), x_TC.rows());
 }
 
-// Equal chunks, none above chunk_bytes of logits where a single row is not.
+// Equal chunks, none above chunk_bytes of logits where a single row is not; long ones are whole
+// tiles of a matrix product, so that only the last has a part of one.
 int64_t chunk_rows(int64_t rows, int64_t row_bytes, int64_t chunk_bytes) {
-  const int64_t most = std::max<int64_t>(1, chunk_bytes / std::max<int64_t>(1, row_bytes));
+  constexpr int64_t kTile = 128;
+  int64_t most = std::max<int64_t>(1, chunk_bytes / std::max<int64_t>(1, row_bytes));
+  if (most >= kTile) most -= most % kTile;
   const int64_t chunks = std::max<int64_t>(1, (rows + most - 1) / most);
-  return (rows + chunks - 1) / chunks;
+  const int64_t equal = (rows + chunks - 1) / chunks;
+  return most >= kTile && chunks > 1 ? (equal + kTile - 1) / kTile * kTile : equal;
 }
 
 // Logits and their gradient, one memory where the dtypes agree, kept over the chunks.
@@ -72,8 +76,8 @@ LmLoss lm_loss(const Tensor& x_TC, const Tensor& w_VC, const Tensor& labels_T,
   Tensor dx_TC;
   if (wants_dx) dx_TC = Tensor(runtime, x_TC.shape(), x_TC.dtype());
 
-  const int64_t chunk =
-      chunk_rows(rows, vocabulary * size_of(sum_dtype(x_TC)), options.chunk_bytes);
+  const int64_t bytes = options.chunk_bytes > 0 ? options.chunk_bytes : loss_chunk_bytes(device);
+  const int64_t chunk = chunk_rows(rows, vocabulary * size_of(sum_dtype(x_TC)), bytes);
   {
     const ChunkBuffers buffers(x_TC, chunk, vocabulary, wanted);
     int64_t begin = 0;

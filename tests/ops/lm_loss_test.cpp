@@ -111,10 +111,10 @@ struct Outcome {
 };
 
 Outcome train(DType dtype, const LmLossOptions& given, int threads = 2,
-              const std::optional<StepState>& state = {}) {
+              const std::optional<StepState>& state = {}, int64_t rows = 14) {
   const ScopedThreads scope(threads);
   Runtime runtime;
-  const Head head(runtime, dtype);
+  const Head head(runtime, dtype, rows);
   LmLossOptions options = given;
   if (state) options.step_state = step_state_tensor(runtime, *state);
   const LmLoss out = lm_loss(head.x, head.w, head.labels, {}, options);
@@ -134,6 +134,17 @@ TEST(LmLoss, ChunksDoNotChangeTheResult) {
       EXPECT_LE(rel_frobenius(cut.dw, whole.dw), dtype == DType::kBF16 ? 2e-3 : 1e-6);
     }
   }
+}
+
+// 300 rows in chunks of at most 130: two of 128, which a matrix product likes, and the rest.
+TEST(LmLoss, LongChunksAreWholeTiles) {
+  const LmLossOptions cut{.divisor = 3, .chunk_bytes = 130 * kV * 4};
+  const Outcome whole = train(DType::kF32, {.divisor = 3}, 2, {}, 300);
+  const Outcome got = train(DType::kF32, cut, 2, {}, 300);
+  EXPECT_EQ(got.token.size(), 300u);
+  EXPECT_LE(rel_frobenius(got.token, whole.token), 1e-6);
+  EXPECT_LE(rel_frobenius(got.dx, whole.dx), 1e-6);
+  EXPECT_LE(rel_frobenius(got.dw, whole.dw), 1e-6);
 }
 
 TEST(LmLoss, ThreadsAgree) {

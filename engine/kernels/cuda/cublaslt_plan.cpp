@@ -4,6 +4,7 @@
 #include <array>
 #include <charconv>
 #include <limits>
+#include <span>
 
 #include "engine/kernels/cuda/cuda_event.h"
 #include "engine/tensor/cuda_error.h"
@@ -30,6 +31,12 @@ cudaDataType_t type_of(DType dtype) {
     default:
       throw InternalError(fmt::format("no CUDA matrix product takes {}", name_of(dtype)));
   }
+}
+
+// In the order of preference.
+std::span<const cublasComputeType_t> computes_of(DType in) {
+  static constexpr std::array kComputes{CUBLAS_COMPUTE_32F_PEDANTIC, CUBLAS_COMPUTE_32F};
+  return std::span(kComputes).subspan(in == DType::kF32 ? 0 : 1);
 }
 
 std::string machine_text(const CudaBackend& backend) {
@@ -109,12 +116,10 @@ CublasLt::CublasLt(CudaBackend& backend)
       most_workspace_((backend.capability() >= 90 ? int64_t{32} : int64_t{8}) << 20),
       tuning_(machine_text(backend)) {}
 
-void CublasLt::make(const GemmProblem& problem, GemmPlan& plan) const {
+void CublasLt::make(const GemmProblem& problem, cublasComputeType_t compute, GemmPlan& plan) const {
   const GemmShape& s = problem.shape;
   const bool b_rows = s.b_depth == Depth::kAlongRows, a_rows = s.a_depth == Depth::kAlongRows;
   cublasLtMatmulDesc_t description = nullptr;
-  const cublasComputeType_t compute =
-      s.in == DType::kF32 ? CUBLAS_COMPUTE_32F_PEDANTIC : CUBLAS_COMPUTE_32F;
   check_cublas(cublasLtMatmulDescCreate(&description, compute, CUDA_R_32F),
                "cublasLtMatmulDescCreate");
   plan.description.reset(description);
@@ -152,12 +157,11 @@ CublasLt::Candidates CublasLt::candidates(const GemmProblem& problem, const Gemm
   if (status != CUBLAS_STATUS_NOT_SUPPORTED) check_cublas(status, "cublasLtMatmulAlgoGetHeuristic");
   found.resize(status == CUBLAS_STATUS_SUCCESS ? static_cast<size_t>(returned) : 0);
   std::erase_if(found, [](const auto& each) { return each.state != CUBLAS_STATUS_SUCCESS; });
-  if (found.empty()) none_for(problem, backend_);
   return found;
 }
 
-// An entry that the library no longer takes, or that is no entry at all, is dropped.
-bool CublasLt::from_table(const std::string& key, GemmPlan& plan) {
+// False too for an entry that the library no longer takes, or that is no entry at all.
+bool CublasLt::from_table(const std::string& key, GemmPlan& plan) const {
   const std::string* text = tuning_.find(key);
   if (text == nullptr) return false;
   const std::optional<cublasLtMatmulAlgo_t> algorithm = algorithm_from(*text);
@@ -172,24 +176,36 @@ bool CublasLt::from_table(const std::string& key, GemmPlan& plan) {
     plan.settled = true;
     return true;
   }
-  tuning_.forget(key);
   return false;
+}
+
+bool CublasLt::from_library(const GemmProblem& problem, GemmPlan& plan) const {
+  const Candidates found = candidates(problem, plan, 1);
+  if (found.empty()) return false;
+  plan.algorithm = found.front().algo;
+  plan.workspace = static_cast<int64_t>(found.front().workspaceSize);
+  return true;
 }
 
 // A shape of generation, which comes and goes, is no entry of the table.
 GemmPlan& CublasLt::plan_of(const Runtime& runtime, const GemmProblem& problem) {
-  const auto found = plans_.find(problem.shape);
-  if (found != plans_.end()) return found->second;
+  const auto known = plans_.find(problem.shape);
+  if (known != plans_.end()) return known->second;
   if (plans_.size() >= kMostPlans) plans_.clear();
-  GemmPlan plan;
-  make(problem, plan);
   const std::string key = problem.shape.text();
-  if (!from_table(key, plan)) {
-    const auto first = candidates(problem, plan, 1).front();
-    plan.algorithm = first.algo;
-    plan.workspace = static_cast<int64_t>(first.workspaceSize);
-    if (runtime.training) tuning_.keep(key, algorithm_text(plan.algorithm));
+  GemmPlan plan;
+  const auto made = [&](auto choose) {
+    for (const cublasComputeType_t compute : computes_of(problem.shape.in)) {
+      make(problem, compute, plan);
+      if (choose()) return true;
+    }
+    return false;
+  };
+  if (!made([&] { return from_table(key, plan); })) {
+    tuning_.forget(key);
+    if (!made([&] { return from_library(problem, plan); })) none_for(problem, backend_);
   }
+  if (!plan.settled && runtime.training) tuning_.keep(key, algorithm_text(plan.algorithm));
   return plans_.emplace(problem.shape, std::move(plan)).first->second;
 }
 
@@ -250,7 +266,7 @@ void CublasLt::measure(Runtime& runtime, const GemmProblem& problem, GemmPlan& p
   for (size_t i = 1; i < found.size(); ++i) {
     if (best[i] && (!best[fastest] || *best[i] < *best[fastest])) fastest = i;
   }
-  if (!best[fastest]) none_for(problem, backend_);
+  if (found.empty() || !best[fastest]) none_for(problem, backend_);
   use(fastest);
   plan.settled = true;
   tuning_.keep_measured(problem.shape.text(), algorithm_text(plan.algorithm));

@@ -61,10 +61,12 @@ class CublasLt {
   using Candidates = std::vector<cublasLtMatmulHeuristicResult_t>;
 
   GemmPlan& plan_of(const Runtime& runtime, const GemmProblem& problem);
-  void make(const GemmProblem& problem, GemmPlan& plan) const;
+  void make(const GemmProblem& problem, cublasComputeType_t compute, GemmPlan& plan) const;
+  // Empty when the library has none.
   [[nodiscard]] Candidates candidates(const GemmProblem& problem, const GemmPlan& plan,
                                       int count) const;
-  [[nodiscard]] bool from_table(const std::string& key, GemmPlan& plan);
+  [[nodiscard]] bool from_table(const std::string& key, GemmPlan& plan) const;
+  [[nodiscard]] bool from_library(const GemmProblem& problem, GemmPlan& plan) const;
   [[nodiscard]] bool may_measure(const Runtime& runtime, const GemmProblem& problem) const;
   void measure(Runtime& runtime, const GemmProblem& problem, GemmPlan& plan);
   [[nodiscard]] std::optional<float> time(Runtime& runtime, const GemmProblem& problem,

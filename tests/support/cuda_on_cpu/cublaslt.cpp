@@ -137,6 +137,9 @@ bool valid(const Layout& layout) {
 bool known_types(const Description& how, const Layout& a, const Layout& b, const Layout& d) {
   if (a.type != b.type || how.scale != CUDA_R_32F) return false;
   if (a.type == CUDA_R_64F || d.type == CUDA_R_64F) return false;
+  // The documentation does not promise epilogues for it.
+  if (how.compute == CUBLAS_COMPUTE_32F_PEDANTIC && how.epilogue != CUBLASLT_EPILOGUE_DEFAULT)
+    return false;
   if (d.type != a.type && d.type != CUDA_R_32F) return false;
   if (how.bias_type >= 0 && how.bias_type != d.type) return false;
   int device = 0;

@@ -7,17 +7,20 @@ cd "$(dirname "${BASH_SOURCE[0]}")/../.."
 
 usage() {
   cat <<'TEXT'
-usage: launch/scripts/bundle.sh [--out FOLDER] [-j N]
-  --out  where the archive goes (default: bundle, which git ignores)
-  -j     compile jobs (default: all cores)
+usage: launch/scripts/bundle.sh [--out FOLDER] [--cards LIST] [-j N]
+  --out    where the archive goes (default: bundle, which git ignores)
+  --cards  architectures as CMake names them, such as '90a-real' (default: those of the preset, all that are supported)
+  -j       compile jobs (default: all cores)
 TEXT
 }
 
 out=bundle
+cards=()
 jobs=$(nproc)
 while (($#)); do
   case $1 in
     --out) out=${2:?--out needs a folder} && shift ;;
+    --cards) cards=("-DCMAKE_CUDA_ARCHITECTURES=${2:?--cards needs a list}") && shift ;;
     -j) jobs=${2:?-j needs a number} && shift ;;
     -h | --help) usage && exit 0 ;;
     *) echo "error: bundle.sh: unknown argument $1" >&2 && usage >&2 && exit 2 ;;
@@ -27,14 +30,14 @@ done
 
 limit_mib=45
 build=build/bundle
-cmake --preset bundle
+cmake --preset bundle "${cards[@]}"
 cmake --build "$build" -j "$jobs" --target inkstone gpu_programs
 
 name=inkstone-$(sed -n 's/^CMAKE_PROJECT_VERSION:STATIC=//p' "$build/CMakeCache.txt")-linux-x86_64
 work=$(mktemp -d)
 trap 'rm -rf "$work"' EXIT
 root=$work/$name
-mkdir -p "$root"/{bin,lib,tests,bench}
+mkdir -p "$root"/{bin,lib,tests}
 programs=("$build/launch/inkstone")
 mapfile -t gpu_programs <"$build/gpu_programs.txt"
 programs+=("${gpu_programs[@]}")
@@ -65,7 +68,11 @@ cp -r configs LICENSE "$root"
 find "$root/configs" -type f ! -name '*.yaml' -delete
 find "$root/configs" -type d -empty -delete
 cp -r tests/golden "$root/tests"
-find bench -maxdepth 1 \( -name '*.py' -o -name '*.sh' \) -exec cp -t "$root/bench" {} +
+find bench \( -name '*.py' -o -name '*.sh' \) -exec cp --parents -t "$root" {} +
+# Where the benchmarks look for programs in a build folder.
+mkdir -p "$root/launch" "$root/bench/gpu"
+ln -s ../bin/inkstone "$root/launch/inkstone"
+ln -s ../../bin/inkstone_gpu_bench "$root/bench/gpu/inkstone_gpu_bench"
 git rev-parse HEAD >"$root/COMMIT"
 
 mkdir -p "$out"

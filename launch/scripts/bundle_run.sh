@@ -7,7 +7,7 @@ usage() {
   cat <<'TEXT'
 usage: ./run.sh inkstone ARGUMENTS...   the program (inkstone doctor: what it finds here)
        ./run.sh tests [FLAGS...]        the tests of the CUDA backend, one after another; flags of GoogleTest
-       ./run.sh NAME ARGUMENTS...       a program of bin/ or a script of bench/
+       ./run.sh gpu.sh kernels          benchmarks beside torch; or another program of bin/ or script of bench/
        ./run.sh -n N inkstone ...       N ranks on this machine, a card each, that meet through a file
 The CUDA libraries are looked for in INKSTONE_CUDA_LIBS (folders, separated by colons), LD_LIBRARY_PATH, the toolkit
 (CUDA_HOME, /usr/local/cuda) and Python's packages (nvidia/*/lib of INKSTONE_PYTHON, python3 or python).
@@ -84,7 +84,7 @@ case $program in
     if [[ -x $here/bin/$program ]]; then
       command=("$here/bin/$program")
     elif [[ -e $here/bench/$program ]]; then
-      export PATH=$here/bin:$PATH
+      export PATH=$here/bin:$PATH INKSTONE_BUILD=$here INKSTONE_BENCH_OUT=${INKSTONE_BENCH_OUT:-$PWD/bench-gpu}
       command=("$here/bench/$program")
     else
       echo "error[2]: run.sh: expected a program of bin/ or a script of bench/, got $program" >&2

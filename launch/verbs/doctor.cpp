@@ -9,6 +9,7 @@
 #include "launch/machine_peak.h"
 #include "launch/verbs/value_flags.h"
 #include "launch/verbs/verb.h"
+#include "parallel/comm/device_group.h"
 
 namespace ink {
 namespace {
@@ -34,6 +35,10 @@ std::vector<Missing> what_is_missing(const Machine& machine, const DevicePlatfor
   if (machine.gpu_present && !built)
     missing.push_back({"CUDA in this build: the card of this machine is not used",
                        "install the CUDA toolkit, then build with the preset cuda-release"});
+  if (built && device_transport(Device::kCuda).empty())
+    missing.push_back(
+        {"NCCL in this build: one rank on cards",
+         "install NCCL (nccl.h and libnccl), then build again with INKSTONE_NCCL=ON"});
   if (built && cuda.count == 0)
     missing.push_back({"a usable card: " + cuda.problem,
                        fmt::format("install the NVIDIA driver for CUDA {} or newer, check "
@@ -55,6 +60,7 @@ ordered_json describe_cards(const Machine& machine, const DevicePlatform& cuda) 
           {"runtime", cuda.runtime},
           {"driver_supports", cuda.driver},
           {"driver", machine.nvidia_driver},
+          {"transport", device_transport(Device::kCuda)},
           {"cards", std::move(cards)}};
 }
 
@@ -114,9 +120,11 @@ void print_text(const ordered_json& r) {
              gib(r["memory_available_bytes"]));
   fmt::print("libraries        {}\n", r["libraries"].get<std::string>());
   const ordered_json& cuda = r["cuda"];
-  fmt::print("CUDA             {}, driver {} (for CUDA {}), {} cards\n",
+  const std::string transport = cuda["transport"].get<std::string>();
+  fmt::print("CUDA             {}, driver {} (for CUDA {}), {}, {} cards\n",
              cuda["runtime"].get<std::string>(), cuda["driver"].get<std::string>(),
-             cuda["driver_supports"].get<std::string>(), cuda["cards"].size());
+             cuda["driver_supports"].get<std::string>(), transport.empty() ? "no NCCL" : transport,
+             cuda["cards"].size());
   for (const auto& card : cuda["cards"])
     fmt::print("                 {}, sm_{}, {:.1f} GiB\n", card["name"].get<std::string>(),
                card["capability"].get<int>(), gib(card["memory_bytes"]));

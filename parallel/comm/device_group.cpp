@@ -5,27 +5,32 @@
 namespace ink {
 namespace {
 
-constinit std::array<DeviceGroupFactory, kDeviceCount> factories{};
+constinit std::array<DeviceTransport, kDeviceCount> transports{};
+
+const DeviceTransport& of(Device device) { return transports[static_cast<size_t>(device)]; }
 
 }  // namespace
 
-bool register_device_group(Device device, DeviceGroupFactory factory) {
-  factories[static_cast<size_t>(device)] = factory;
+bool register_device_transport(Device device, DeviceTransport transport) {
+  transports[static_cast<size_t>(device)] = transport;
   return true;
+}
+
+std::string device_transport(Device device) {
+  return of(device).library == nullptr ? std::string() : of(device).library();
 }
 
 std::unique_ptr<ProcessGroup> make_device_group(Runtime& runtime, ProcessGroup& host,
                                                 const GroupOptions& options) {
   const Device device = runtime.device();
   if (device == Device::kCpu || host.size() == 1) return nullptr;
-  const DeviceGroupFactory factory = factories[static_cast<size_t>(device)];
-  if (factory == nullptr) {
+  if (of(device).make == nullptr) {
     throw Error(ExitCode::kConfig, "train.device",
                 fmt::format("expected one rank on {}, got {}: this build has no NCCL",
                             name_of(device), host.size()),
                 "build with INKSTONE_NCCL=ON, which needs nccl.h and libnccl");
   }
-  return factory(runtime, host, options);
+  return of(device).make(runtime, host, options);
 }
 
 }  // namespace ink

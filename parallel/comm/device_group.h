@@ -5,6 +5,7 @@
 #pragma once
 
 #include <memory>
+#include <string>
 
 #include "parallel/comm/process_group.h"
 
@@ -15,8 +16,14 @@ namespace ink {
 [[nodiscard]] std::unique_ptr<ProcessGroup> make_device_group(Runtime& runtime, ProcessGroup& host,
                                                               const GroupOptions& options = {});
 
-using DeviceGroupFactory = std::unique_ptr<ProcessGroup> (*)(Runtime& runtime, ProcessGroup& host,
-                                                             const GroupOptions& options);
-bool register_device_group(Device device, DeviceGroupFactory factory);
+// The library that carries the tensors of several ranks, "NCCL 2.28.9"; empty: none in this build.
+[[nodiscard]] std::string device_transport(Device device);
+
+struct DeviceTransport {
+  std::unique_ptr<ProcessGroup> (*make)(Runtime& runtime, ProcessGroup& host,
+                                        const GroupOptions& options) = nullptr;
+  std::string (*library)() = nullptr;
+};
+bool register_device_transport(Device device, DeviceTransport transport);
 
 }  // namespace ink

@@ -4,12 +4,10 @@
 
 #include <algorithm>
 #include <cstring>
-#include <deque>
-#include <optional>
 #include <thread>
 
 #include "engine/tensor/cuda_backend.h"
-#include "engine/tensor/cuda_stream.h"
+#include "parallel/comm/card_calls.h"
 #include "parallel/comm/device_group.h"
 #include "parallel/comm/wait_watch.h"
 
@@ -18,14 +16,6 @@ namespace {
 
 using Clock = std::chrono::steady_clock;
 constexpr std::chrono::milliseconds kLookEvery(100);
-
-// A call from its issue until the card has done it.
-struct Call {
-  FlightRecord record;
-  std::vector<Tensor> memory;  // that the communication stream reads or writes
-  StreamEvent ready, done;
-  std::optional<Clock::time_point> began;  // when the host first saw that it was under way
-};
 
 // One message of a grouped call.
 struct Message {
@@ -189,7 +179,7 @@ class NcclGroup final : public ProcessGroup, private HostWaitGuard {
   // wait(): later kernels wait for the call, and may use its memory again.
   class CallWork final : public Work {
    public:
-    CallWork(NcclGroup& group, std::shared_ptr<Call> call)
+    CallWork(NcclGroup& group, std::shared_ptr<CardCall> call)
         : group_(group), call_(std::move(call)) {}
     void wait() override {
       group_.require_alive();
@@ -199,7 +189,7 @@ class NcclGroup final : public ProcessGroup, private HostWaitGuard {
 
    private:
     NcclGroup& group_;
-    std::shared_ptr<Call> call_;
+    std::shared_ptr<CardCall> call_;
   };
 
   static char* bytes_of(const Tensor& tensor) { return static_cast<char*>(tensor.raw()); }
@@ -220,15 +210,15 @@ class NcclGroup final : public ProcessGroup, private HostWaitGuard {
     }
     const bool empty = !memory.empty() &&
                        std::ranges::all_of(memory, [](const Tensor& t) { return t.numel() == 0; });
-    auto call = std::make_shared<Call>();
+    auto call = std::make_shared<CardCall>();
     call->record = issue(op, bytes);
     call->memory = std::move(memory);
     call->ready.record(backend_.stream());
     call->ready.hold(stream_.get());
     if (!empty) settle(post(), call->record);
     call->done.record(stream_.get());
-    drop_finished();
-    calls_.push_back(call);
+    calls_.drop_finished(recorder_);
+    calls_.add(call);
     return std::make_unique<CallWork>(*this, std::move(call));
   }
 
@@ -265,30 +255,19 @@ class NcclGroup final : public ProcessGroup, private HostWaitGuard {
 
   // The host waits for every call so far.
   void drain() {
-    if (calls_.empty()) return;
-    const std::shared_ptr<Call> last = calls_.back();
-    backend_.wait_for(last->done.get());
-  }
-
-  void drop_finished() {
-    while (!calls_.empty() && calls_.front()->done.passed()) {
-      recorder_.complete(calls_.front()->record.sequence);
-      calls_.pop_front();
-    }
+    if (const std::shared_ptr<CardCall> last = calls_.newest()) backend_.wait_for(last->done.get());
   }
 
   // While the host waits for the card.
   void look() override {
     require_alive();
-    drop_finished();
-    if (calls_.empty()) return;
+    calls_.drop_finished(recorder_);
+    const std::shared_ptr<CardCall> oldest = calls_.oldest();
+    if (oldest == nullptr) return;
     ncclResult_t state = ncclSuccess;
-    Call& oldest = *calls_.front();
-    check(ncclCommGetAsyncError(comm_, &state), oldest.record);
-    check(state, oldest.record);
-    // Calls run one after the other: this one is under way once the kernels before it are done.
-    if (!oldest.began && oldest.ready.passed()) oldest.began = Clock::now();
-    if (oldest.began) look_around(oldest.record, Clock::now() - *oldest.began);
+    check(ncclCommGetAsyncError(comm_, &state), oldest->record);
+    check(state, oldest->record);
+    look_around(oldest->record, calls_.under_way());
   }
 
   // Waits until the library has done what it put off.
@@ -365,12 +344,19 @@ class NcclGroup final : public ProcessGroup, private HostWaitGuard {
   int rank_ = 0, size_ = 1;
   ncclComm_t comm_ = nullptr;
   UrgentStream stream_;
-  std::deque<std::shared_ptr<Call>> calls_;  // not known to be done
+  CardCalls calls_;
   Clock::time_point looked_{};
   FlightRecorder recorder_;
 };
 
-const bool registered = register_device_group(Device::kCuda, make_nccl_group);
+std::string library() {
+  int version = 0;
+  (void)ncclGetVersion(&version);
+  return fmt::format("NCCL {}.{}.{}", version / 10000, version / 100 % 100, version % 100);
+}
+
+const bool registered =
+    register_device_transport(Device::kCuda, {.make = make_nccl_group, .library = library});
 
 }  // namespace
 

@@ -28,6 +28,18 @@ find_package(CUDAToolkit REQUIRED)
 # fmt 9 turns constexpr off under nvcc although it checks format strings at compile time: it is told to keep it.
 string(APPEND CMAKE_CUDA_FLAGS " -std=c++20 -DFMT_USE_CONSTEXPR=1 --expt-relaxed-constexpr -Xcompiler=-Wall,-Wextra,-Werror,-Wno-missing-field-initializers --threads 0 -Werror all-warnings")
 
+# cuDNN's attention: the library from the toolkit or the system, the headers of cudnn-frontend from launch/scripts/setup.sh.
+find_path(CUDNN_INCLUDE_DIR cudnn.h HINTS ${CUDAToolkit_INCLUDE_DIRS} ENV CUDNN_HOME PATH_SUFFIXES include)
+find_library(CUDNN_LIBRARY cudnn HINTS ${CUDAToolkit_LIBRARY_DIR} ENV CUDNN_HOME PATH_SUFFIXES lib lib64)
+find_path(CUDNN_FRONTEND_INCLUDE_DIR cudnn_frontend.h HINTS ${PROJECT_SOURCE_DIR}/third_party/cudnn-frontend/include)
+if(CUDNN_INCLUDE_DIR AND CUDNN_LIBRARY AND CUDNN_FRONTEND_INCLUDE_DIR)
+  add_library(inkstone_cudnn INTERFACE)
+  target_include_directories(inkstone_cudnn SYSTEM INTERFACE ${CUDNN_FRONTEND_INCLUDE_DIR} ${CUDNN_INCLUDE_DIR})
+  target_link_libraries(inkstone_cudnn INTERFACE ${CUDNN_LIBRARY})
+else()
+  message(STATUS "cuDNN or the headers of cudnn-frontend not found (launch/scripts/setup.sh brings them): attention by the own kernels")
+endif()
+
 # NCCL comes with the toolkit or from the system; without it a job on cards has one rank.
 if(INKSTONE_NCCL)
   find_path(NCCL_INCLUDE_DIR nccl.h HINTS ${CUDAToolkit_INCLUDE_DIRS} ENV NCCL_HOME PATH_SUFFIXES include)

@@ -11,6 +11,7 @@
 #include <numeric>
 #include <ostream>
 
+#include "engine/kernels/cuda/attention_ragged.h"
 #include "tests/cuda/attention_reference.h"
 #include "tests/support/compare.h"
 
@@ -344,6 +345,47 @@ TEST_F(CudaAttention, CachedKeys) {
       EXPECT_LE(rel_frobenius(to_values(run.on_card(*runtime_)), run.want()), tolerance)
           << name_of(dtype) << ", head_dim " << p.shape.head_dim;
     }
+  }
+}
+
+// What the candidate that hands a packed stream to a library does around the call.
+TEST_F(CudaAttention, RaggedBounds) {
+  const std::vector<int64_t> strides = {1, 96};
+  const RaggedBounds bounds = ragged_bounds(documents({3, 0, 5}), strides);
+  EXPECT_EQ(to_values(bounds.lengths), (Values{3, 0, 5}));
+  EXPECT_EQ(to_values(bounds.offsets), (Values{0, 3, 3, 8, 0, 288, 288, 768}));
+}
+
+TEST_F(CudaAttention, HeadsAreCopiedThereAndBack) {
+  const AttentionShape s{6, 2, 24};
+  const int64_t tokens = 37, width = FusedHeads(s).width(), group = 5 * s.head_dim;
+  const Values x = rounded(normal_values("heads", tokens * width), DType::kBF16);
+  const Tensor fused = from_values(*runtime_, x, {tokens, width}, DType::kBF16);
+  const HeadsView q{fused, s.heads, s.head_dim, 0, 3, group};
+  EXPECT_EQ(head_stride(q), 0);
+  EXPECT_EQ(head_stride({fused, s.kv_heads, s.head_dim, 3 * s.head_dim, 1, group}), group);
+  const Tensor even = nothing({tokens, s.heads * s.head_dim}, DType::kBF16);
+  const HeadsView copy{even, s.heads, s.head_dim, 0, s.heads, s.heads * s.head_dim};
+  EXPECT_EQ(head_stride(copy), s.head_dim);
+  copy_heads(q, copy);
+  const Values got = to_values(even);
+  for (int64_t t = 0; t < tokens; ++t) {
+    for (int64_t h = 0; h < s.heads; ++h)
+      EXPECT_EQ(part(got, (t * s.heads + h) * s.head_dim, s.head_dim, 1),
+                part(x, t * width + FusedHeads(s).q(h), s.head_dim, 1));
+  }
+  const Tensor back = from_values(*runtime_, x, {tokens, width}, DType::kBF16);
+  copy_heads(copy, {back, s.heads, s.head_dim, 0, 3, group});
+  EXPECT_EQ(to_values(back), x);
+}
+
+TEST_F(CudaAttention, StatisticsAreTransposed) {
+  const Values x = rounded(normal_values("statistics", 7 * 70), DType::kF32);
+  Tensor to = nothing({70, 7}, DType::kF32);
+  transpose_statistics(from_values(*runtime_, x, {7, 70}, DType::kF32), to);
+  const Values got = to_values(to);
+  for (size_t r = 0; r < 7; ++r) {
+    for (size_t c = 0; c < 70; ++c) EXPECT_EQ(got[c * 7 + r], x[r * 70 + c]);
   }
 }
 

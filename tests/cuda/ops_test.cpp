@@ -45,10 +45,13 @@ bool some_row_runs(KernelSlotBase& slot, std::string_view label) {
     const std::vector<Shape> shapes = input_shapes(row);
     for (const DType dtype : row.dtypes) {
       if (dtype == DType::kF64) continue;
-      (void)run_case(row, input_values(row, shapes, dtype), shapes,
-                     {.dtype = dtype, .device = Device::kCuda});
-      const char* last = slot.last_label(Device::kCuda);
-      if (last != nullptr && last == label) return true;
+      for (const Recompute policy : {Recompute::kNone, Recompute::kSelective}) {
+        (void)run_case(
+            row, input_values(row, shapes, dtype), shapes,
+            {.dtype = dtype, .consumer = true, .recompute = policy, .device = Device::kCuda});
+        const char* last = slot.last_label(Device::kCuda);
+        if (last != nullptr && last == label) return true;
+      }
     }
   }
   return false;

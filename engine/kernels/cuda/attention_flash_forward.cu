@@ -101,9 +101,9 @@ __global__ void __launch_bounds__(kFlashThreads)
     forward_tiles(ForwardArguments<typename C::Type> a) {
   using T = typename C::Type;
   auto& shared = shared_memory<typename C::Shared>();
-  const auto block = static_cast<int32_t>(blockIdx.x);
-  const int32_t at = a.kv_heads.quotient(block), kv_head = block - at * a.kv_heads.divisor();
-  const AttentionItem item = a.items[at];
+  const BlockPlace place(a.items, a.kv_heads);
+  const AttentionItem& item = place.item;
+  const int32_t kv_head = place.kv_head;
   if (item.queries == 0) return;
   const int32_t ratio = a.ratio.divisor(), head = kv_head * ratio;
   const RowTile rows(item, item.tile * C::kRows, C::kRows, a.ratio);
@@ -128,7 +128,7 @@ __global__ void __launch_bounds__(kFlashThreads)
   OnlineSoftmax<C> state;
   state.start();
   for (int32_t first = 0; first < rows.keys; first += C::kKeys) {
-    const bool sees = mine.any && first <= mine.last_position;
+    const bool sees = first <= mine.last_position;
     ptx::wait_copies<0>();
     __syncthreads();
     load_keys(a.v, shared.v, first);
@@ -146,7 +146,7 @@ __global__ void __launch_bounds__(kFlashThreads)
       multiply_registers(state.o, s, shared.v);
     }
   }
-  if (!mine.any) return;
+  if (!mine.any()) return;
 
   state.finish();
   float inverse[C::kM][2];

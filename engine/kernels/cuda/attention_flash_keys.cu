@@ -70,9 +70,9 @@ __global__ void __launch_bounds__(kFlashThreads)
     backward_keys(BackwardArguments<typename C::Type> a) {
   using T = typename C::Type;
   auto& shared = shared_memory<typename C::Shared>();
-  const auto block = static_cast<int32_t>(blockIdx.x);
-  const int32_t at = a.kv_heads.quotient(block), kv_head = block - at * a.kv_heads.divisor();
-  const AttentionItem item = a.items[at];
+  const BlockPlace place(a.items, a.kv_heads);
+  const AttentionItem& item = place.item;
+  const int32_t kv_head = place.kv_head;
   if (item.queries == 0) return;
   const int32_t ratio = a.ratio.divisor(), head = kv_head * ratio;
   const int32_t first_key = item.tile * C::kKeys, keys = item.keys - first_key;

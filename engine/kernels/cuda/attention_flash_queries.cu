@@ -20,17 +20,59 @@ struct QueryTiles {
   struct Shared {
     Tile<T, kRows, kDim> q, dout;
     Stage stage[kStages];
+    float lse[kRows], delta[kRows];
   };
 };
+
+// dS in place of dO V^T.
+template <class C>
+__device__ __forceinline__ void row_gradients(const float (&s)[C::kM][C::kKeys / 8][4],
+                                              float (&ds)[C::kM][C::kKeys / 8][4],
+                                              const typename C::Shared& shared,
+                                              const WarpRows<C::kM>& mine, float scale_log2) {
+#pragma unroll
+  for (int m = 0; m < C::kM; ++m) {
+#pragma unroll
+    for (int half = 0; half < 2; ++half) {
+      const int row = mine.row_of(m, half);
+      const float lse = shared.lse[row] * kLog2E, delta = shared.delta[row];
+#pragma unroll
+      for (int n = 0; n < C::kKeys / 8; ++n) {
+#pragma unroll
+        for (int i = 2 * half; i < 2 * half + 2; ++i)
+          ds[m][n][i] = ptx::exp2_approx(s[m][n][i] * scale_log2 - lse) * (ds[m][n][i] - delta);
+      }
+    }
+  }
+}
+
+// Finds its place anew: what only the end needs does not wait in registers through the loop.
+template <class C>
+__device__ __forceinline__ void store_gradients(const BackwardArguments<typename C::Type>& a,
+                                                const float (&dq)[C::kM][C::kDim / 8][4],
+                                                Tile<typename C::Type, C::kRows, C::kDim>& tile,
+                                                int row) {
+  const BlockPlace place(a.items, a.kv_heads);
+  const int32_t ratio = a.ratio.divisor();
+  const RowTile rows(place.item, place.item.tile * C::kRows, C::kRows, a.ratio);
+  const GroupRows<typename C::Type> to = a.dq.group(place.kv_head * ratio, ratio);
+  float scale[C::kM][2];
+#pragma unroll
+  for (int m = 0; m < C::kM; ++m) scale[m][0] = scale[m][1] = a.scale;
+  store_rows(dq, scale, tile, row, rows.count, [&](int r) {
+    const int32_t query = rows.query(r);
+    return to.at(rows.token(query), rows.head(r, query));
+  });
+}
 
 template <class C>
 __global__ void __launch_bounds__(kFlashThreads)
     backward_queries(BackwardArguments<typename C::Type> a) {
   using T = typename C::Type;
   auto& shared = shared_memory<typename C::Shared>();
-  const auto block = static_cast<int32_t>(blockIdx.x);
-  const int32_t at = a.kv_heads.quotient(block), kv_head = block - at * a.kv_heads.divisor();
-  const AttentionItem item = a.items[at];
+  const BlockPlace place(a.items, a.kv_heads);
+  const AttentionItem& item = place.item;
+  const int32_t kv_head = place.kv_head;
   if (item.queries == 0) return;
   const int32_t ratio = a.ratio.divisor(), head = kv_head * ratio;
   const RowTile rows(item, item.tile * C::kRows, C::kRows, a.ratio);
@@ -43,6 +85,14 @@ __global__ void __launch_bounds__(kFlashThreads)
     const int32_t query = rows.query(row);
     return dout.at(rows.token(query), rows.head(row, query));
   });
+  static_assert(C::kRows <= kFlashThreads);
+  if (thread_of_block() < C::kRows) {
+    const int row = thread_of_block();
+    const int32_t query = rows.query(row);
+    const int64_t from = (head + rows.head(row, query)) * a.tokens + rows.token(query);
+    ptx::copy_async<4>(shared.lse + row, a.lse + from, row < rows.count);
+    ptx::copy_async<4>(shared.delta + row, a.delta + from, row < rows.count);
+  }
   const auto load_stage = [&](typename C::Stage& stage, int32_t first) {
     const int64_t token = item.first_query + first;
     load_tile(stage.k, rows.keys - first, [&](int row) { return a.k.at(token + row, kv_head); });
@@ -53,23 +103,11 @@ __global__ void __launch_bounds__(kFlashThreads)
 
   const WarpRows<C::kM> mine(rows, warp_of_block() * 16 * C::kM);
   const float scale_log2 = a.scale * kLog2E;
-  float lse[C::kM][2], delta[C::kM][2], dq[C::kM][C::kDim / 8][4];
+  float dq[C::kM][C::kDim / 8][4];
   clear(dq);
-#pragma unroll
-  for (int m = 0; m < C::kM; ++m) {
-#pragma unroll
-    for (int half = 0; half < 2; ++half) {
-      const int row = mine.row_of(m, half);
-      const int32_t query = rows.query(row);
-      const int64_t from = (head + rows.head(row, query)) * a.tokens + rows.token(query);
-      const bool there = row < rows.count;
-      lse[m][half] = there ? a.lse[from] * kLog2E : 0.0f;
-      delta[m][half] = there ? a.delta[from] : 0.0f;
-    }
-  }
-  int stage = 0;
   for (int32_t first = 0; first < rows.keys; first += C::kKeys) {
     const bool more = first + C::kKeys < rows.keys;
+    const int stage = first / C::kKeys % C::kStages;
     if (C::kStages == 2 && more) {
       load_stage(shared.stage[stage ^ 1], first + C::kKeys);
       ptx::wait_copies<1>();
@@ -78,37 +116,20 @@ __global__ void __launch_bounds__(kFlashThreads)
     }
     __syncthreads();
     const auto& now = shared.stage[stage];
-    if (mine.any && first <= mine.last_position) {
+    if (first <= mine.last_position) {
       float s[C::kM][C::kKeys / 8][4], ds[C::kM][C::kKeys / 8][4];
       clear(s);
       multiply_transposed(s, shared.q, mine.row, now.k);
       if (first + C::kKeys - 1 > mine.first_position) mine.mask(rows, first, s);
       clear(ds);
       multiply_transposed(ds, shared.dout, mine.row, now.v);
-#pragma unroll
-      for (int m = 0; m < C::kM; ++m) {
-#pragma unroll
-        for (int n = 0; n < C::kKeys / 8; ++n) {
-#pragma unroll
-          for (int i = 0; i < 4; ++i)
-            ds[m][n][i] = ptx::exp2_approx(s[m][n][i] * scale_log2 - lse[m][i / 2]) *
-                          (ds[m][n][i] - delta[m][i / 2]);
-        }
-      }
+      row_gradients<C>(s, ds, shared, mine, scale_log2);
       multiply_registers(dq, ds, now.k);
     }
     __syncthreads();
     if (C::kStages == 1 && more) load_stage(shared.stage[0], first + C::kKeys);
-    if (C::kStages == 2) stage ^= 1;
   }
-  if (!mine.any) return;
-#pragma unroll
-  for (int m = 0; m < C::kM; ++m) lse[m][0] = lse[m][1] = a.scale;
-  const GroupRows<T> dq_rows = a.dq.group(head, ratio);
-  store_rows(dq, lse, shared.q, mine.row, rows.count, [&](int row) {
-    const int32_t query = rows.query(row);
-    return dq_rows.at(rows.token(query), rows.head(row, query));
-  });
+  store_gradients<C>(a, dq, shared.q, mine.row);
 }
 
 template <class C>

@@ -15,19 +15,33 @@ __device__ __forceinline__ int thread_of_block() { return static_cast<int>(threa
 __device__ __forceinline__ int lane_of_warp() { return thread_of_block() % kWarpSize; }
 __device__ __forceinline__ int warp_of_block() { return thread_of_block() / kWarpSize; }
 
+// What the block works on: the heads of a group come one after the other, so that their keys are in
+// L2.
+struct BlockPlace {
+  AttentionItem item;
+  int32_t kv_head;
+
+  __device__ __forceinline__ BlockPlace(const AttentionItem* items, const FastDivide& kv_heads) {
+    const auto block = static_cast<int32_t>(blockIdx.x);
+    const int32_t at = kv_heads.quotient(block);
+    kv_head = block - at * kv_heads.divisor();
+    item = items[at];
+  }
+};
+
 // The part of a tile that a warp owns: rows [row, row + 16 kM). A thread has rows row_of(m, 0) and
 // row_of(m, 1) of every fragment.
 template <int kM>
 struct WarpRows {
   int row;
-  bool any;  // some of the rows are there
   int32_t first_position = 0, last_position = -1;
 
-  __device__ __forceinline__ WarpRows(const RowTile& tile, int first_row)
-      : row(first_row), any(first_row < tile.count) {
+  __device__ __forceinline__ WarpRows(const RowTile& tile, int first_row) : row(first_row) {
     const int last = tile.count - 1 < row + 16 * kM - 1 ? tile.count - 1 : row + 16 * kM - 1;
-    if (any) first_position = tile.position(row), last_position = tile.position(last);
+    if (row < tile.count) first_position = tile.position(row), last_position = tile.position(last);
   }
+  // Is any of the rows there?
+  [[nodiscard]] __device__ __forceinline__ bool any() const { return last_position >= 0; }
   [[nodiscard]] __device__ __forceinline__ int row_of(int m, int half) const {
     return row + 16 * m + 8 * half + lane_of_warp() / 4;
   }

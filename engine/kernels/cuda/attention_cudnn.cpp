@@ -1,0 +1,332 @@
+// Needs a card (cuDNN): left out of the host implementation of CUDA, never run there.
+//
+// Attention by cuDNN 9 through the header-only cudnn-frontend: causal, packed documents as ragged
+// batches, grouped heads; bf16 and f16, head_dim up to 128, sm_90 and newer, where its kernels use
+// instructions that flash_mma does not. One graph per shape, built at first use and kept for the
+// rank; a shape that cuDNN refuses is remembered, and the own kernels take it.
+#include <cudnn_frontend.h>
+
+#include <array>
+#include <compare>
+#include <map>
+#include <memory>
+#include <unordered_map>
+
+#include "engine/kernels/cuda/attention_ragged.h"
+#include "engine/kernels/cuda/attention_rows.h"
+#include "engine/kernels/tuning.h"
+#include "engine/tensor/cuda_backend.h"
+
+namespace ink {
+namespace {
+
+namespace fe = cudnn_frontend;
+using fe::graph::Graph;
+using Attributes = std::shared_ptr<fe::graph::Tensor_attributes>;
+
+constexpr size_t kOldestVersion = 90600;  // statistics of a ragged batch, grouped heads backward
+constexpr int kLowestCapability = 90;
+
+// Names of a graph's tensors; the offsets of one are its name + kOffset.
+enum Name : int64_t { kQ = 1, kK, kV, kOut, kStats, kDout, kDq, kDk, kDv, kLengths };
+constexpr int64_t kOffset = 100;
+
+struct HeadsLayout {
+  int64_t head = 0, row = 0;
+  auto operator<=>(const HeadsLayout&) const = default;
+};
+
+// What a graph is built for: shapes, distances, and nothing of a step.
+struct GraphKey {
+  int64_t documents = 0, longest = 0, tokens = 0, heads = 0, kv_heads = 0, dim = 0;
+  HeadsLayout q, k, v, out, dout, dq, dk, dv;
+  DType dtype = DType::kBF16;
+  bool backward = false, deterministic = false;
+  auto operator<=>(const GraphKey&) const = default;
+};
+
+class GraphBuilder {
+ public:
+  explicit GraphBuilder(const GraphKey& key) : key_(key), graph_(std::make_shared<Graph>()) {
+    graph_
+        ->set_io_data_type(key.dtype == DType::kBF16 ? fe::DataType_t::BFLOAT16
+                                                     : fe::DataType_t::HALF)
+        .set_intermediate_data_type(fe::DataType_t::FLOAT)
+        .set_compute_data_type(fe::DataType_t::FLOAT);
+    lengths_ = graph_->tensor(fe::graph::Tensor_attributes()
+                                  .set_uid(kLengths)
+                                  .set_dim({key.documents, 1, 1, 1})
+                                  .set_stride({1, 1, 1, 1})
+                                  .set_data_type(fe::DataType_t::INT32));
+  }
+
+  std::shared_ptr<Graph> forward() {
+    auto options = fe::graph::SDPA_attributes();
+    set_common(options);
+    options.set_generate_stats(true);
+    auto [out, stats] =
+        graph_->sdpa(heads(kQ, key_.heads, key_.q), heads(kK, key_.kv_heads, key_.k),
+                     heads(kV, key_.kv_heads, key_.v), options);
+    set_heads(out, kOut, key_.heads, key_.out);
+    set_statistics(stats);
+    stats->set_output(true);
+    return graph_;
+  }
+
+  std::shared_ptr<Graph> backward() {
+    auto options = fe::graph::SDPA_backward_attributes();
+    set_common(options);
+    options.set_deterministic_algorithm(key_.deterministic);
+    auto stats = graph_->tensor(fe::graph::Tensor_attributes());
+    set_statistics(stats);
+    auto [dq, dk, dv] =
+        graph_->sdpa_backward(heads(kQ, key_.heads, key_.q), heads(kK, key_.kv_heads, key_.k),
+                              heads(kV, key_.kv_heads, key_.v), heads(kOut, key_.heads, key_.out),
+                              heads(kDout, key_.heads, key_.dout), stats, options);
+    set_heads(dq, kDq, key_.heads, key_.dq);
+    set_heads(dk, kDk, key_.kv_heads, key_.dk);
+    set_heads(dv, kDv, key_.kv_heads, key_.dv);
+    return graph_;
+  }
+
+ private:
+  template <class Options>
+  void set_common(Options& options) const {
+    options.set_attn_scale(1.0f / std::sqrt(static_cast<float>(key_.dim)))
+        .set_causal_mask(true)
+        .set_padding_mask(true)
+        .set_seq_len_q(lengths_)
+        .set_seq_len_kv(lengths_)
+        .set_max_total_seq_len_q(key_.tokens)
+        .set_max_total_seq_len_kv(key_.tokens);
+  }
+  Attributes offsets(int64_t name) {
+    return graph_->tensor(fe::graph::Tensor_attributes()
+                              .set_uid(name + kOffset)
+                              .set_dim({key_.documents + 1, 1, 1, 1})
+                              .set_stride({1, 1, 1, 1})
+                              .set_data_type(fe::DataType_t::INT32));
+  }
+  Attributes heads(int64_t name, int64_t count, const HeadsLayout& layout) {
+    Attributes tensor = graph_->tensor(fe::graph::Tensor_attributes());
+    set_layout(tensor, name, count, layout);
+    return tensor;
+  }
+  void set_heads(const Attributes& tensor, int64_t name, int64_t count, const HeadsLayout& layout) {
+    set_layout(tensor, name, count, layout);
+    tensor->set_output(true);
+  }
+  void set_layout(const Attributes& tensor, int64_t name, int64_t count,
+                  const HeadsLayout& layout) {
+    tensor->set_uid(name)
+        .set_dim({key_.documents, count, key_.longest, key_.dim})
+        .set_stride({key_.longest * layout.row, layout.head, layout.row, 1})
+        .set_ragged_offset(offsets(name));
+  }
+  // log-sum-exp, [T, H].
+  void set_statistics(const Attributes& tensor) {
+    tensor->set_uid(kStats)
+        .set_dim({key_.documents, key_.heads, key_.longest, 1})
+        .set_stride({key_.heads * key_.longest, 1, key_.heads, 1})
+        .set_ragged_offset(offsets(kStats))
+        .set_data_type(fe::DataType_t::FLOAT);
+  }
+
+  const GraphKey& key_;
+  std::shared_ptr<Graph> graph_;
+  Attributes lengths_;
+};
+
+using Pointers = std::unordered_map<int64_t, void*>;
+
+// Handle and graphs of a rank.
+class Cudnn {
+ public:
+  explicit Cudnn(CudaBackend& backend) {
+    if (cudnnGetVersion() < kOldestVersion || cudnnCreate(&handle_) != CUDNN_STATUS_SUCCESS)
+      handle_ = nullptr;
+    if (handle_ != nullptr) (void)cudnnSetStream(handle_, backend.stream());
+  }
+  ~Cudnn() {
+    graphs_.clear();
+    if (handle_ != nullptr) (void)cudnnDestroy(handle_);
+  }
+  Cudnn(const Cudnn&) = delete;
+  Cudnn& operator=(const Cudnn&) = delete;
+
+  [[nodiscard]] bool takes(const GraphKey& key) { return graph(key) != nullptr; }
+
+  void run(const GraphKey& key, Pointers& pointers, Runtime& runtime, const char* op) {
+    Graph* const found = graph(key);
+    CHECK(found != nullptr, "[{}] cuDNN has no plan for this shape", op);
+    const Tensor workspace(runtime, {found->get_workspace_size()}, DType::kU8,
+                           MemoryTag::kWorkspace);
+    auto status = found->execute(handle_, pointers, workspace.raw());
+    if (status.is_bad())
+      throw InternalError(fmt::format("[{}] cuDNN: {}", op, status.get_message()));
+  }
+
+ private:
+  // nullptr: refused.
+  Graph* graph(const GraphKey& key) {
+    if (handle_ == nullptr) return nullptr;
+    const auto found = graphs_.find(key);
+    if (found != graphs_.end()) return found->second.get();
+    GraphBuilder builder(key);
+    std::shared_ptr<Graph> graph = key.backward ? builder.backward() : builder.forward();
+    if (graph->build(handle_, {fe::HeurMode_t::A}).is_bad()) graph = nullptr;
+    return graphs_.emplace(key, std::move(graph)).first->second.get();
+  }
+
+  cudnnHandle_t handle_ = nullptr;
+  std::map<GraphKey, std::shared_ptr<Graph>> graphs_;
+};
+
+HeadsLayout layout_of(const HeadsView& view) { return {head_stride(view), view.x_TC.row_stride()}; }
+
+// The view itself where its heads are evenly spaced, else as they will lie in a copy.
+HeadsLayout even_layout_of(const HeadsView& view) {
+  const HeadsLayout layout = layout_of(view);
+  return layout.head != 0 ? layout : HeadsLayout{view.head_dim, view.heads * view.head_dim};
+}
+HeadsView even_copy(const HeadsView& view) {
+  return side_by_side(Tensor(view.x_TC.runtime(), {view.x_TC.rows(), view.heads * view.head_dim},
+                             view.x_TC.dtype(), MemoryTag::kWorkspace),
+                      view.heads, view.head_dim);
+}
+
+GraphKey key_of(const HeadsView& q, const HeadsView& k, const HeadsView& v, const Tensor& out_TC,
+                const Documents& documents) {
+  return {.documents = documents.cu_seqlens.numel() - 1,
+          .longest = documents.max_seqlen,
+          .tokens = q.x_TC.rows(),
+          .heads = q.heads,
+          .kv_heads = k.heads,
+          .dim = q.head_dim,
+          .q = even_layout_of(q),
+          .k = layout_of(k),
+          .v = layout_of(v),
+          .out = {q.head_dim, out_TC.row_stride()},
+          .dtype = q.x_TC.dtype()};
+}
+
+GraphKey key_of(const Tensor& dout_TC, const HeadsView& q, const HeadsView& k, const HeadsView& v,
+                const Tensor& out_TC, const Documents& documents, const HeadsView& dq,
+                const HeadsView& dk, const HeadsView& dv) {
+  GraphKey key = key_of(q, k, v, out_TC, documents);
+  key.dout = {q.head_dim, dout_TC.row_stride()};
+  key.dq = even_layout_of(dq);
+  key.dk = layout_of(dk);
+  key.dv = layout_of(dv);
+  key.backward = true;
+  const KernelTuning* tuning = tuning_of(q.x_TC.runtime());
+  key.deterministic = tuning != nullptr && !tuning->measure;
+  return key;
+}
+
+// What does not need a graph to be known.
+bool may_take(const GraphKey& key, std::initializer_list<HeadsView> views) {
+  if (key.tokens == 0 || key.documents == 0 || key.longest == 0) return false;
+  if (key.dtype != DType::kBF16 && key.dtype != DType::kF16) return false;
+  if (key.dim % 8 != 0 || key.dim > 128 || key.k.head == 0 || key.v.head == 0) return false;
+  constexpr int64_t kMostOffset = (int64_t{1} << 31) - 1;  // offsets are i32
+  for (const HeadsView& view : views) {
+    if (!heads_on_16_bytes(view) || key.tokens * view.x_TC.row_stride() > kMostOffset) return false;
+  }
+  return cuda_backend(views.begin()->x_TC).capability() >= kLowestCapability;
+}
+
+void* start_of(const HeadsView& view) {
+  return static_cast<std::byte*>(view.x_TC.raw()) + view.first * size_of(view.x_TC.dtype());
+}
+
+// Lengths and, for every name with its distance between tokens, offsets.
+RaggedBounds add_bounds(const Documents& documents,
+                        std::initializer_list<std::pair<Name, int64_t>> rows, Pointers& pointers) {
+  std::vector<int64_t> strides;
+  for (const auto& [name, stride] : rows) strides.push_back(stride);
+  RaggedBounds bounds = ragged_bounds(documents, strides);
+  pointers[kLengths] = bounds.lengths.raw();
+  int32_t* offsets = bounds.offsets.data<int32_t>();
+  for (const auto& [name, stride] : rows) {
+    pointers[name + kOffset] = offsets;
+    offsets += documents.cu_seqlens.numel();
+  }
+  return bounds;
+}
+
+void forward(const HeadsView& q, const HeadsView& k, const HeadsView& v, const Documents& documents,
+             Tensor& out_TC, Tensor& lse_HT) {
+  const GraphKey key = key_of(q, k, v, out_TC, documents);
+  HeadsView even_q = q;
+  if (head_stride(q) == 0) copy_heads(q, even_q = even_copy(q));
+  const Tensor stats_TH(out_TC.runtime(), {key.tokens, key.heads}, DType::kF32,
+                        MemoryTag::kWorkspace);
+  Pointers pointers{{kQ, start_of(even_q)},
+                    {kK, start_of(k)},
+                    {kV, start_of(v)},
+                    {kOut, out_TC.raw()},
+                    {kStats, stats_TH.raw()}};
+  const RaggedBounds bounds = add_bounds(
+      documents,
+      {{kQ, key.q.row}, {kK, key.k.row}, {kV, key.v.row}, {kOut, key.out.row}, {kStats, key.heads}},
+      pointers);
+  CudaBackend& backend = cuda_backend(out_TC);
+  backend.resource<Cudnn>().run(key, pointers, out_TC.runtime(), "attention_forward");
+  backend.launched("attention_forward");
+  transpose_statistics(stats_TH, lse_HT);
+}
+
+void backward(const Tensor& dout_TC, const HeadsView& q, const HeadsView& k, const HeadsView& v,
+              const Tensor& out_TC, const Tensor& lse_HT, const Documents& documents, HeadsView& dq,
+              HeadsView& dk, HeadsView& dv) {
+  const GraphKey key = key_of(dout_TC, q, k, v, out_TC, documents, dq, dk, dv);
+  HeadsView even_q = q, even_dq = dq;
+  if (head_stride(q) == 0) copy_heads(q, even_q = even_copy(q));
+  if (head_stride(dq) == 0) even_dq = even_copy(dq);
+  Tensor stats_TH(out_TC.runtime(), {key.tokens, key.heads}, DType::kF32, MemoryTag::kWorkspace);
+  transpose_statistics(lse_HT, stats_TH);
+  Pointers pointers{{kQ, start_of(even_q)},   {kK, start_of(k)},      {kV, start_of(v)},
+                    {kOut, out_TC.raw()},     {kDout, dout_TC.raw()}, {kStats, stats_TH.raw()},
+                    {kDq, start_of(even_dq)}, {kDk, start_of(dk)},    {kDv, start_of(dv)}};
+  const RaggedBounds bounds = add_bounds(documents,
+                                         {{kQ, key.q.row},
+                                          {kK, key.k.row},
+                                          {kV, key.v.row},
+                                          {kOut, key.out.row},
+                                          {kDout, key.dout.row},
+                                          {kStats, key.heads},
+                                          {kDq, key.dq.row},
+                                          {kDk, key.dk.row},
+                                          {kDv, key.dv.row}},
+                                         pointers);
+  CudaBackend& backend = cuda_backend(out_TC);
+  backend.resource<Cudnn>().run(key, pointers, out_TC.runtime(), "attention_backward");
+  backend.launched("attention_backward");
+  if (head_stride(dq) == 0) copy_heads(even_dq, dq);
+}
+
+bool takes_forward(const HeadsView& q, const HeadsView& k, const HeadsView& v,
+                   const Documents& documents, Tensor& out_TC, Tensor&) {
+  const GraphKey key = key_of(q, k, v, out_TC, documents);
+  return may_take(key, {q, k, v, side_by_side(out_TC, q.heads, q.head_dim)}) &&
+         cuda_backend(out_TC).resource<Cudnn>().takes(key);
+}
+
+bool takes_backward(const Tensor& dout_TC, const HeadsView& q, const HeadsView& k,
+                    const HeadsView& v, const Tensor& out_TC, const Tensor&,
+                    const Documents& documents, HeadsView& dq, HeadsView& dk, HeadsView& dv) {
+  const GraphKey key = key_of(dout_TC, q, k, v, out_TC, documents, dq, dk, dv);
+  return key.dk.head != 0 && key.dv.head != 0 &&
+         may_take(key, {q, k, v, side_by_side(out_TC, q.heads, q.head_dim),
+                        side_by_side(dout_TC, q.heads, q.head_dim), dq, dk, dv}) &&
+         cuda_backend(out_TC).resource<Cudnn>().takes(key);
+}
+
+REGISTER_KERNEL(attention_forward, kCuda, cudnn, forward, .priority = 20,
+                .supports = takes_forward);
+REGISTER_KERNEL(attention_backward, kCuda, cudnn, backward, .priority = 20,
+                .supports = takes_backward);
+
+}  // namespace
+}  // namespace ink

@@ -1,0 +1,117 @@
+// Memory-bound: copy_heads and transpose_statistics read and write every byte once.
+#include <algorithm>
+
+#include "engine/kernels/cuda/attention_ragged.h"
+#include "engine/kernels/cuda/attention_rows.h"
+#include "engine/kernels/cuda/device.cuh"
+#include "engine/kernels/cuda/launch.h"
+
+namespace ink {
+namespace {
+
+constexpr int kThreads = 256;
+
+struct Strides {
+  int64_t of[RaggedBounds::kMostStrides];
+};
+
+__global__ void __launch_bounds__(kThreads)
+    fill_bounds(const int32_t* cu_seqlens, int32_t documents, int32_t count, Strides strides,
+                int32_t* lengths, int32_t* offsets) {
+  const int64_t d = int64_t{blockIdx.x} * kThreads + threadIdx.x;
+  if (d > documents) return;
+  if (d < documents) lengths[d] = cu_seqlens[d + 1] - cu_seqlens[d];
+  for (int32_t n = 0; n < count; ++n)
+    offsets[n * int64_t{documents + 1} + d] = static_cast<int32_t>(cu_seqlens[d] * strides.of[n]);
+}
+
+// One 16-byte chunk per thread; `chunks` per token.
+__global__ void __launch_bounds__(kThreads)
+    copy_chunks(Heads<const uint16_t> from, Heads<uint16_t> to, FastDivide per_head,
+                FastDivide per_token, int64_t total) {
+  const int64_t step = int64_t{gridDim.x} * kThreads;
+  for (int64_t i = int64_t{blockIdx.x} * kThreads + threadIdx.x; i < total; i += step) {
+    const int64_t token = i / per_token.divisor();
+    const auto within = static_cast<int32_t>(i - token * per_token.divisor());
+    const int32_t head = per_head.quotient(within), chunk = within - head * per_head.divisor();
+    store_pack(to.at(token, head) + chunk * 8, load_pack<8>(from.at(token, head) + chunk * 8));
+  }
+}
+
+constexpr int kSide = 32, kSideRows = kThreads / kSide;
+struct TransposeShared {
+  float tile[kSide][kSide + 1];
+};
+
+__global__ void __launch_bounds__(kThreads)
+    transpose_tiles(const float* from, float* to, int64_t rows, int64_t columns) {
+  auto& shared = shared_memory<TransposeShared>();
+  const int x = static_cast<int>(threadIdx.x) % kSide, y = static_cast<int>(threadIdx.x) / kSide;
+  const int64_t row = int64_t{blockIdx.y} * kSide, column = int64_t{blockIdx.x} * kSide;
+  for (int i = y; i < kSide; i += kSideRows) {
+    if (row + i < rows && column + x < columns)
+      shared.tile[i][x] = from[(row + i) * columns + column + x];
+  }
+  __syncthreads();
+  for (int i = y; i < kSide; i += kSideRows) {
+    if (column + i < columns && row + x < rows)
+      to[(column + i) * rows + row + x] = shared.tile[x][i];
+  }
+}
+
+Heads<uint16_t> halves_of(const HeadsView& view) {
+  return {static_cast<uint16_t*>(view.x_TC.raw()) + view.first, view.x_TC.row_stride(),
+          view.group_stride, FastDivide(view.per_group), static_cast<int32_t>(view.head_dim)};
+}
+
+}  // namespace
+
+RaggedBounds ragged_bounds(const Documents& documents, std::span<const int64_t> strides) {
+  const Tensor& cu_seqlens = documents.cu_seqlens;
+  const int64_t count = cu_seqlens.numel() - 1, kinds = static_cast<int64_t>(strides.size());
+  CHECK(strides.size() <= RaggedBounds::kMostStrides, "{} strides", kinds);
+  Runtime& runtime = cu_seqlens.runtime();
+  const RaggedBounds bounds{
+      Tensor(runtime, {count}, DType::kI32, MemoryTag::kWorkspace),
+      Tensor(runtime, {kinds, count + 1}, DType::kI32, MemoryTag::kWorkspace)};
+  Strides given{};
+  std::copy(strides.begin(), strides.end(), given.of);
+  launch(cuda_backend(cu_seqlens), "attention_bounds",
+         {.grid = dim3(blocks_for(count + 1, kThreads), 1, 1), .block = dim3(kThreads, 1, 1)},
+         fill_bounds, cu_seqlens.data<int32_t>(), static_cast<int32_t>(count),
+         static_cast<int32_t>(kinds), given, bounds.lengths.data<int32_t>(),
+         bounds.offsets.data<int32_t>());
+  return bounds;
+}
+
+int64_t head_stride(const HeadsView& view) {
+  if (view.per_group == 1) return view.group_stride;
+  const bool in_a_row =
+      view.heads <= view.per_group || view.group_stride == view.per_group * view.head_dim;
+  return in_a_row ? view.head_dim : 0;
+}
+
+void copy_heads(const HeadsView& from, const HeadsView& to) {
+  CHECK(heads_on_16_bytes(from) && heads_on_16_bytes(to) && size_of(from.x_TC.dtype()) == 2,
+        "heads of {} are not on 16 bytes", name_of(from.x_TC.dtype()));
+  CudaBackend& backend = cuda_backend(to.x_TC);
+  const int64_t per_head = from.head_dim / 8, per_token = per_head * from.heads;
+  const int64_t total = per_token * from.x_TC.rows();
+  const Heads<uint16_t> source = halves_of(from);
+  launch(backend, "attention_copy_heads",
+         {.grid = dim3(blocks_for(total, kThreads * 4), 1, 1), .block = dim3(kThreads, 1, 1)},
+         copy_chunks,
+         Heads<const uint16_t>{source.data, source.row_stride, source.group_stride,
+                               source.per_group, source.head_dim},
+         halves_of(to), FastDivide(per_head), FastDivide(per_token), total);
+}
+
+void transpose_statistics(const Tensor& from, Tensor& to) {
+  launch(cuda_backend(to), "attention_statistics",
+         {.grid = dim3(blocks_for(from.cols(), kSide), blocks_for(from.rows(), kSide), 1),
+          .block = dim3(kThreads, 1, 1),
+          .shared_bytes = sizeof(TransposeShared)},
+         transpose_tiles, from.data<float>(), to.data<float>(), from.rows(), from.cols());
+}
+
+}  // namespace ink

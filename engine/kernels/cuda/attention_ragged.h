@@ -1,0 +1,28 @@
+// A packed stream as a library of padded batches wants it: lengths and element offsets per
+// document, heads at one distance, statistics by token. Small copies beside an attention.
+#pragma once
+
+#include <span>
+
+#include "engine/ops/attention.h"
+
+namespace ink {
+
+// Of B documents, both i32 workspace: lengths [B]; offsets [strides, B + 1], where document d
+// starts in a tensor whose tokens lie `stride` elements apart.
+struct RaggedBounds {
+  static constexpr size_t kMostStrides = 9;
+  Tensor lengths, offsets;
+};
+[[nodiscard]] RaggedBounds ragged_bounds(const Documents& documents,
+                                         std::span<const int64_t> strides);
+
+// Distance between neighbouring heads, 0 where it is not always the same.
+[[nodiscard]] int64_t head_stride(const HeadsView& view);
+// Same heads, same head_dim, both on 16 bytes.
+void copy_heads(const HeadsView& from, const HeadsView& to);
+
+// f32 [R, C] -> [C, R].
+void transpose_statistics(const Tensor& from, Tensor& to);
+
+}  // namespace ink

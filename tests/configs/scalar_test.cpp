@@ -78,7 +78,7 @@ TEST(Scalar, RefusalsNameRangeAndValue) {
        "error[2]: run.yaml:1:22: optim.betas.1: expected a finite number of at least 0 and below "
        "1, got 1"},
       {"model: {dtype: float}",
-       "error[2]: run.yaml:1:16: model.dtype: expected one of fp32|bf16, got float"},
+       "error[2]: run.yaml:1:16: model.dtype: expected one of fp32|bf16|fp16, got float"},
       {"train: {kind: sft}",
        "error[2]: run.yaml:1:15: train.kind: expected one of pretrain, got sft\n"
        "hint: sft is not built yet"},

@@ -118,11 +118,11 @@ TEST_F(CudaRun, MemoryThatRunsOutNamesTagsAndLevers) {
 #ifdef INKSTONE_CUDA_ON_CPU_TEST
 
 TEST_F(CudaRun, AutoTakesTheCardThatIsThere) {
-  expect_done(run({"train", "run.yaml", "--out", "card", "train.device=auto", "train.steps=1"}));
+  expect_done(run({"train", "run.yaml", "--out", "card", "train.device=auto", "train.steps=2"}));
   EXPECT_NE(first_row(place_, "card", "run")["devices"].get<std::string>().find("CUDA on CPU"),
             std::string::npos);
   const ChildResult none =
-      run({"train", "run.yaml", "--out", "none", "train.device=auto", "train.steps=1"},
+      run({"train", "run.yaml", "--out", "none", "train.device=auto", "train.steps=2"},
           {{"EMULATED_CARDS", "0"}});
   expect_done(none);
   EXPECT_NE(none.err.find("device auto: cpu, because there is no NVIDIA driver"), std::string::npos)
@@ -154,7 +154,7 @@ TEST_F(CudaRun, ACardThatIsFullEndsWithSeven) {
 // A kernel that fails shows at the next wait: the message names what was launched last.
 TEST_F(CudaRun, AFailedKernelIsNamed) {
   const ChildResult result = run({"train", "run.yaml", "--out", "run", "--quiet"},
-                                 {{"EMULATED_FAILURE", "150"}, {"EMULATED_STREAMS", "late"}});
+                                 {{"EMULATED_FAILURE", "60"}, {"EMULATED_STREAMS", "late"}});
   EXPECT_EQ(result.code, 1) << result.err;
   EXPECT_NE(result.err.find("error[1]: internal: [one of the ops launched last: "),
             std::string::npos)

@@ -46,7 +46,9 @@ TEST(Validate, RefusesWhatDoesNotFitTogether) {
        "data.train.1: expected path or synthetic, got both"},
       {{"data.train.0.weight=1", "data.train.1.path=b"}, ""},
       {{"data.eval={fraction: 0.1, path: x}"},
-       "data.eval.path: expected this or data.eval.fraction, got both"},
+       "data.eval.path: expected this or data.eval.fraction, got both\nhint: a value from a base "
+       "is "
+       "dropped by data.eval.path: null"},
       {{"data.eval={path: \"\"}"}, "data.eval.path: expected a file or folder, got an empty text"},
       {{"data.eval=[{name: a, path: x}, {name: a, path: y}]"},
        "data.eval.1.name: expected every name once, got a twice"},

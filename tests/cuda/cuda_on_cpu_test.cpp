@@ -193,8 +193,8 @@ TEST(CudaOnCpuMachine, WithoutACardTheErrorNamesDriverAndRuntime) {
   } catch (const Error& error) {
     EXPECT_EQ(error.code(), ExitCode::kConfig);
     const std::string line = error.line();
-    EXPECT_NE(line.find("driver supports CUDA none"), std::string::npos) << line;
-    EXPECT_NE(line.find("this build uses CUDA 13.0"), std::string::npos) << line;
+    EXPECT_NE(line.find("driver for CUDA none"), std::string::npos) << line;
+    EXPECT_NE(line.find("this build is of CUDA 13.0"), std::string::npos) << line;
     EXPECT_NE(line.find("install the NVIDIA driver"), std::string::npos) << line;
   }
   cuda_on_cpu::set_devices(1);

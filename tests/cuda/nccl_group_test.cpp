@@ -18,7 +18,7 @@
 #include "tests/support/values.h"
 
 #ifdef INKSTONE_CUDA_ON_CPU_TEST
-#include "tests/support/cuda_on_cpu/include/nccl.h"
+#include "tests/support/cuda_on_cpu/toolkit/nccl.h"
 #endif
 
 namespace ink {
@@ -68,18 +68,6 @@ void run_on_cards(int ranks, const Body& body, const GroupOptions& options = {})
     const auto cards = make_nccl_group(runtime, host, options);
     body(runtime, *cards, host);
   });
-}
-
-// Runs f and returns the text of the Error 6 it must throw.
-std::string peer_error(const std::function<void()>& f) {
-  try {
-    f();
-  } catch (const Error& error) {
-    EXPECT_EQ(static_cast<int>(error.code()), static_cast<int>(ExitCode::kPeer)) << error.what();
-    return error.what();
-  }
-  ADD_FAILURE() << "no error";
-  return {};
 }
 
 using Param = std::tuple<GroupCase, int, Streams>;
@@ -193,6 +181,18 @@ TEST(NcclReducer, SumsGradientsOnTheCards) {
 }
 
 #ifdef INKSTONE_CUDA_ON_CPU_TEST
+
+// Runs f and returns the text of the Error 6 it must throw.
+std::string peer_error(const std::function<void()>& f) {
+  try {
+    f();
+  } catch (const Error& error) {
+    EXPECT_EQ(static_cast<int>(error.code()), static_cast<int>(ExitCode::kPeer)) << error.what();
+    return error.what();
+  }
+  ADD_FAILURE() << "no error";
+  return {};
+}
 // What the host implementation is there to find: kernels that do not wait for a call read what was
 // there before.
 TEST(NcclGroupOrder, AMissingWaitIsSeen) {

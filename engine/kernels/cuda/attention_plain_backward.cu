@@ -7,10 +7,8 @@
 #include "engine/kernels/cuda/launch.h"
 #include "engine/kernels/cuda/visit.h"
 
-namespace ink {
+namespace ink::plain {
 namespace {
-
-using namespace plain;
 
 template <int kColumns>
 struct BackwardShared {
@@ -178,4 +176,4 @@ void backward(const Tensor& dout_TC, const HeadsView& q, const HeadsView& k, con
 REGISTER_KERNEL(attention_backward, kCuda, plain, backward);
 
 }  // namespace
-}  // namespace ink
+}  // namespace ink::plain

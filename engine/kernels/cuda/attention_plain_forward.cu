@@ -10,10 +10,8 @@
 #include "engine/kernels/cuda/launch.h"
 #include "engine/kernels/cuda/visit.h"
 
-namespace ink {
+namespace ink::plain {
 namespace {
-
-using namespace plain;
 
 // With several splits of the keys every split leaves its sums and their maximum and total here.
 struct Partial {
@@ -258,4 +256,4 @@ REGISTER_KERNEL(attention_forward, kCuda, plain, forward);
 REGISTER_KERNEL(attention_cached, kCuda, plain, cached);
 
 }  // namespace
-}  // namespace ink
+}  // namespace ink::plain

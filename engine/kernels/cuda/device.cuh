@@ -11,8 +11,6 @@
 #ifndef INKSTONE_CUDA_ON_CPU
 #include <cuda_bf16.h>
 #include <cuda_fp16.h>
-#else
-#include "tests/support/cuda_on_cpu/block.h"
 #endif
 
 namespace ink {

@@ -1,4 +1,4 @@
-#include "tests/support/cuda_on_cpu/include/nccl.h"
+#include "tests/support/cuda_on_cpu/toolkit/nccl.h"
 
 #include <algorithm>
 #include <atomic>

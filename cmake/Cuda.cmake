@@ -35,7 +35,8 @@ find_path(CUDNN_FRONTEND_INCLUDE_DIR cudnn_frontend.h HINTS ${PROJECT_SOURCE_DIR
 if(CUDNN_INCLUDE_DIR AND CUDNN_LIBRARY AND CUDNN_FRONTEND_INCLUDE_DIR)
   add_library(inkstone_cudnn INTERFACE)
   target_include_directories(inkstone_cudnn SYSTEM INTERFACE ${CUDNN_FRONTEND_INCLUDE_DIR} ${CUDNN_INCLUDE_DIR})
-  target_link_libraries(inkstone_cudnn INTERFACE ${CUDNN_LIBRARY})
+  # The headers hold engines that compile at run time; nothing here asks for one, the linker wants nvrtc all the same.
+  target_link_libraries(inkstone_cudnn INTERFACE ${CUDNN_LIBRARY} CUDA::nvrtc)
 else()
   message(STATUS "cuDNN or the headers of cudnn-frontend not found (launch/scripts/setup.sh brings them): attention by the own kernels")
 endif()

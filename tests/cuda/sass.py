@@ -24,8 +24,34 @@ SHARED_PER_BLOCK = {75: 64 << 10, 80: 163 << 10, 86: 99 << 10, 89: 99 << 10, 90:
 # Registers are given to warps in steps of this many per thread.
 REGISTER_STEP = 8
 
+# A pointer that is read from memory is accessed with LD and ST: its address space is not known.
 # Kernels without 16-byte accesses to global memory in any instantiation, by file and name, and why that is meant.
-NARROW = {}
+NARROW = {
+    "attention_plain_forward:combine_splits": "one float of a split's sums per thread, coalesced",
+    "attention_ragged:fill_bounds": "one thread per document",
+    "attention_ragged:transpose_tiles": "a tile of floats per warp, coalesced both ways",
+    "cross_entropy:mean_of_tokens": "one block, in the order of tokens",
+    "elementwise:sum_partial": "few partial sums",
+    "linear_rows:add_chunks": "few partial sums",
+    "linear_rows:fill": "rows of any stride",
+    "linear_rows:sum_chunks": "columns of a gradient, one per thread, coalesced",
+    "rms_norm_weight:sum_partial": "few partial sums",
+    "rope:angles_of": "bound by double-precision sines, once per batch",
+    "step_state:add_chunks": "few partial sums",
+    "step_state:add_tensors": "few partial sums",
+    "token_order:count_digits": "digits of single ids",
+    "token_order:place_tokens": "scattered by design",
+    "token_order:scan_counts": "few counts",
+}
+# Accesses to local memory that a kernel of a file may have at most, and why they are borne. Everywhere else: none.
+SPILLS = {
+    "rope": (8, "argument reduction of double-precision sines"),
+    "step_state": (8, "one thread that advances the clock"),
+    "attention_ragged": (40, "strides of three tensors, indexed at run time, by one thread per document"),
+    "attention_flash_queries": (8, "255 registers at head_dim 128, a few bytes outside of the inner loop"),
+    "attention_plain_forward": (64, "the fallback of any head_dim; not tuned"),
+    "attention_plain_backward": (96, "the fallback of any head_dim; not tuned"),
+}
 # Kernels whose products run on tensor cores: files whose kernels must hold the instruction, at which architectures.
 TENSOR_CORES = [
     ("attention_flash", "HMMA", (75, 80, 86, 89, 90)),
@@ -97,7 +123,8 @@ def count(kernel, pattern):
 
 def check_code(kernels, complain):
     for kernel in kernels:
-        if local := count(kernel, r"(LDL|STL)\b"):
+        local = count(kernel, r"(LDL|STL)\b")
+        if local > SPILLS.get(kernel.file, (0, ""))[0]:
             complain(f"{kernel.file} sm_{kernel.arch}: {kernel.name}: {local} accesses to local memory")
         if kernel.registers > REGISTERS_PER_THREAD:
             complain(f"{kernel.file} sm_{kernel.arch}: {kernel.name}: {kernel.registers} registers")
@@ -105,7 +132,7 @@ def check_code(kernels, complain):
     for kernel in kernels:
         groups[kernel.file, kernel.base, kernel.arch].append(kernel)
     for (file, base, arch), group in sorted(groups.items()):
-        wide = any(count(k, r"(LDG|STG|LDGSTS)\S*\.128") for k in group)
+        wide = any(count(k, r"(LDG|STG|LDGSTS|LD|ST)\.\S*128") for k in group)
         if not wide and f"{file}:{base}" not in NARROW:
             complain(f"{file} sm_{arch}: {base}: no 16-byte access to global memory in any instantiation")
         if wide and f"{file}:{base}" in NARROW:

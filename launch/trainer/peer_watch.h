@@ -2,8 +2,9 @@
 // is slow, and leaves its flight record for whoever looks afterwards.
 //
 // Flight record: run_directory/flight/rank-R.jsonl, the latest collectives of the rank, one JSON
-// object per line; rank-R-nccl.jsonl for those between cards. It is written when the run ends with code 6, and on SIGTERM in the middle of a
-// wait, because a launcher that lost a rank ends the others in about a second.
+// object per line; rank-R-nccl.jsonl for those between cards. It is written when the run ends with
+// code 6, and on SIGTERM in the middle of a wait, because a launcher that lost a rank ends the
+// others in about a second.
 #pragma once
 
 #include <chrono>

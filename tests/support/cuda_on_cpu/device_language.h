@@ -17,7 +17,6 @@
 #define __restrict__ __restrict
 #define __align__(n) alignas(n)
 
-
 // Of the thread that runs now; block.cpp sets them before it takes its turn.
 extern thread_local dim3 threadIdx, blockIdx, blockDim, gridDim;
 inline constexpr int warpSize = 32;

@@ -5,15 +5,15 @@ set -euo pipefail
 build=(g++ cmake ninja-build pkg-config ccache git)
 libraries=(libdnnl-dev ocl-icd-opencl-dev libopenmpi-dev openmpi-bin libhdf5-dev libsentencepiece-dev
   libyaml-cpp-dev libspdlog-dev libfmt-dev nlohmann-json3-dev libcli11-dev libpcre2-dev libssl-dev
-  libutf8proc-dev zlib1g-dev libzstd-dev libgtest-dev libbenchmark-dev)
+  libutf8proc-dev zlib1g-dev libzstd-dev libgtest-dev libbenchmark-dev strace)
 # Formatter, linter, and libFuzzer with clang's sanitizer runtimes.
-dev=(clang-format clang-tidy clang libclang-rt-14-dev libomp-14-dev strace)
+dev=(clang-format clang-tidy clang libclang-rt-14-dev libomp-14-dev)
 
 usage() {
   cat <<'TEXT'
 usage: launch/scripts/setup.sh [--check] [--dev]
   --check  list what is missing and install nothing; exit status 1 if something is
-  --dev    also what contributors need: clang-format, clang-tidy, libFuzzer, strace
+  --dev    also what contributors need: clang-format, clang-tidy, libFuzzer
 TEXT
 }
 

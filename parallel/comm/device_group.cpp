@@ -17,7 +17,7 @@ bool register_device_transport(Device device, DeviceTransport transport) {
 }
 
 std::string device_transport(Device device) {
-  return of(device).library == nullptr ? std::string() : of(device).library();
+  return of(device).describe == nullptr ? std::string() : of(device).describe();
 }
 
 std::unique_ptr<ProcessGroup> make_device_group(Runtime& runtime, ProcessGroup& host,

@@ -22,7 +22,7 @@ namespace ink {
 struct DeviceTransport {
   std::unique_ptr<ProcessGroup> (*make)(Runtime& runtime, ProcessGroup& host,
                                         const GroupOptions& options) = nullptr;
-  std::string (*library)() = nullptr;
+  std::string (*describe)() = nullptr;
 };
 bool register_device_transport(Device device, DeviceTransport transport);
 

@@ -349,14 +349,14 @@ class NcclGroup final : public ProcessGroup, private HostWaitGuard {
   FlightRecorder recorder_;
 };
 
-std::string library() {
+std::string nccl_version() {
   int version = 0;
   (void)ncclGetVersion(&version);
   return fmt::format("NCCL {}.{}.{}", version / 10000, version / 100 % 100, version % 100);
 }
 
 const bool registered =
-    register_device_transport(Device::kCuda, {.make = make_nccl_group, .library = library});
+    register_device_transport(Device::kCuda, {.make = make_nccl_group, .describe = nccl_version});
 
 }  // namespace
 

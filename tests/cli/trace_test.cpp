@@ -1,5 +1,5 @@
 // What only a system-call trace shows: the order in which a save becomes durable, and that nothing
-// is opened outside of a model directory. Needs strace; skipped where it is absent or not allowed.
+// is opened outside of a model directory. Needs strace, which setup.sh installs.
 
 #include <sstream>
 
@@ -14,7 +14,9 @@ class Trace : public testing::Test {
  protected:
   void SetUp() override {
     const ChildResult probe = run_child({"strace", "-o", "/dev/null", "true"}, place_.options());
-    if (probe.code != 0) GTEST_SKIP() << "no strace here, or it may not trace";
+    ASSERT_EQ(probe.code, 0)
+        << "expected strace that may trace (launch/scripts/setup.sh installs it)\n"
+        << probe.err;
   }
   // Lines of the trace: process, call, descriptors with their paths.
   std::vector<std::string> trace(const std::string& calls,

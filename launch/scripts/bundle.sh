@@ -11,7 +11,16 @@ usage: launch/scripts/bundle.sh [--out FOLDER] [--cards LIST] [-j N]
   --out    where the archive goes (default: bundle, which git ignores)
   --cards  architectures as CMake names them, such as '90a-real' (default: those of the preset, all that are supported)
   -j       compile jobs (default: all cores)
+Exit status: 1 the build failed, 2 wrong arguments, 3 no nvcc or a missing library, 4 an archive of more than 45 MiB
+(it stays beside its name, as .part).
 TEXT
+}
+fail() {
+  echo "error: bundle.sh: $2" >&2
+  exit "$1"
+}
+needs() {
+  if (($# < 3)) || [[ -z $3 ]]; then fail 2 "$2 needs $1"; fi
 }
 
 out=bundle
@@ -19,14 +28,17 @@ cards=()
 jobs=$(nproc)
 while (($#)); do
   case $1 in
-    --out) out=${2:?--out needs a folder} && shift ;;
-    --cards) cards=("-DCMAKE_CUDA_ARCHITECTURES=${2:?--cards needs a list}") && shift ;;
-    -j) jobs=${2:?-j needs a number} && shift ;;
+    --out) needs "a folder" "$@" && out=$2 && shift ;;
+    --cards) needs "a list of architectures" "$@" && cards=("-DCMAKE_CUDA_ARCHITECTURES=$2") && shift ;;
+    -j) needs "a number" "$@" && jobs=$2 && shift ;;
     -h | --help) usage && exit 0 ;;
-    *) echo "error: bundle.sh: unknown argument $1" >&2 && usage >&2 && exit 2 ;;
+    *) fail 2 "unknown argument $1 (--help lists them)" ;;
   esac
   shift
 done
+[[ $jobs =~ ^[1-9][0-9]*$ ]] || fail 2 "expected a number of jobs behind -j, got $jobs"
+PATH=$PATH:${CUDA_HOME:-/usr/local/cuda}/bin command -v nvcc >/dev/null ||
+  fail 3 "expected nvcc in PATH or CUDA_HOME, got none: a bundle without the CUDA backend is of no use"
 
 limit_mib=45
 build=build/bundle
@@ -50,8 +62,7 @@ glibc='^(linux-vdso|ld-linux.*|lib(c|m|dl|rt|util|anl|mvec|resolv|pthread|nss_.*
 cuda='^lib(cuda|cublas|cudart|cudnn|nccl|nvJitLink|nvrtc|nvToolsExt|cupti|cusparse|cusolver|cufft|curand|nvidia)'
 ldd "${programs[@]}" | awk '/=>/ { print $1, $3 }' | sort -u >"$work/libraries"
 if grep ' not$' "$work/libraries" >&2; then
-  echo "error: bundle.sh: expected every shared library to be there, got the ones above" >&2
-  exit 4
+  fail 3 "expected every shared library to be there, got none of the ones above"
 fi
 while read -r library path; do
   [[ ! $library =~ $glibc ]] || continue
@@ -69,10 +80,10 @@ find "$root/configs" -type f ! -name '*.yaml' -delete
 find "$root/configs" -type d -empty -delete
 cp -r tests/golden "$root/tests"
 find bench \( -name '*.py' -o -name '*.sh' \) -exec cp --parents -t "$root" {} +
-# Where the benchmarks look for programs in a build folder.
+# Where the benchmarks look for programs in a build folder: run.sh, which starts the program of the name it is called by.
 mkdir -p "$root/launch" "$root/bench/gpu"
-ln -s ../bin/inkstone "$root/launch/inkstone"
-ln -s ../../bin/inkstone_gpu_bench "$root/bench/gpu/inkstone_gpu_bench"
+ln -s ../run.sh "$root/launch/inkstone"
+ln -s ../../run.sh "$root/bench/gpu/inkstone_gpu_bench"
 git rev-parse HEAD >"$root/COMMIT"
 
 mkdir -p "$out"
@@ -80,8 +91,7 @@ archive=$out/$name.tar.xz
 tar --sort=name --owner=0 --group=0 --numeric-owner -C "$work" -cf - "$name" | xz -9e -T"$jobs" >"$archive.part"
 size=$(stat -c %s "$archive.part")
 if ((size > limit_mib << 20)); then
-  echo "error: bundle.sh: expected at most $limit_mib MiB, got $((size >> 20)) MiB in $archive.part" >&2
-  exit 1
+  fail 4 "expected at most $limit_mib MiB, got $((size >> 20)) MiB in $archive.part; --cards with fewer makes it smaller"
 fi
 mv "$archive.part" "$archive"
 printf 'bundle: %s, %.1f MiB, %d programs; unpack it and call ./run.sh\n' "$archive" \

@@ -1,7 +1,7 @@
 #!/usr/bin/env bash
-# Runs a program of this bundle with the CUDA libraries of this machine.
+# Runs a program of this bundle with the CUDA libraries of this machine. Called by another name, it is the program of that name.
 set -euo pipefail
-here=$(cd "$(dirname "${BASH_SOURCE[0]}")" && pwd)
+here=$(dirname "$(readlink -f "${BASH_SOURCE[0]}")")
 
 usage() {
   cat <<'TEXT'
@@ -24,53 +24,63 @@ for folder in sys.path:
   done
 }
 
-# The first folder that holds the library; nothing when there is none.
-folder_with() {
-  local folder
-  for folder in "${folders[@]}"; do
-    if [[ -n $folder && -e $folder/$1 ]]; then
-      echo "$folder"
-      return
+# find_in FOLDERS...: adds the first folder that holds a library to `path`; what none holds is `missing`.
+find_in() {
+  local library folder found
+  missing=()
+  while read -r library; do
+    found=
+    for folder in "$@"; do
+      [[ -z $folder || ! -e $folder/$library ]] || { found=$folder && break; }
+    done
+    if [[ -z $found ]]; then
+      missing+=("$library")
+    elif [[ :$path: != *:$found:* ]]; then
+      path=$path:$found
     fi
-  done
+  done <"$here/lib/cuda-libraries"
+}
+
+wrong() {
+  echo "error[2]: run.sh: $1" >&2
+  exit 2
 }
 
 ranks=1
+[[ $(basename "$0") == run.sh ]] || set -- "$(basename "$0")" "$@"
 case ${1:-} in
   "" | -h | --help) usage && exit 0 ;;
   -n)
-    ranks=${2:?-n needs a number}
+    ranks=${2:-}
+    [[ $ranks =~ ^[1-9][0-9]*$ ]] || wrong "expected a number of ranks behind -n, got '$ranks'"
     shift 2
     ;;
 esac
-program=${1:?a program is missing}
-shift
+program=${1:-}
+shift || true
+[[ $program == tests || -x $here/bin/$program && -f $here/bin/$program || -f $here/bench/$program ]] ||
+  wrong "expected tests, a program of bin/ or a script of bench/, got '$program'"
 
 IFS=: read -r -a folders <<<"${INKSTONE_CUDA_LIBS:-}:${LD_LIBRARY_PATH:-}"
 folders+=("${CUDA_HOME:-/usr/local/cuda}"/{lib64,lib} /usr/local/cuda/{lib64,lib} /usr/lib/x86_64-linux-gnu /usr/lib64)
-mapfile -t python_folders < <(folders_of_python)
-folders+=("${python_folders[@]}")
 path=$here/lib
-missing=()
-while read -r library; do
-  found=$(folder_with "$library")
-  if [[ -z $found ]]; then
-    missing+=("$library")
-  elif [[ :$path: != *:$found:* ]]; then
-    path=$path:$found
-  fi
-done <"$here/lib/cuda-libraries"
+find_in "${folders[@]}"
+if ((${#missing[@]} > 0)); then  # only now: a Python takes its time to start
+  mapfile -t -O "${#folders[@]}" folders < <(folders_of_python)
+  path=$here/lib
+  find_in "${folders[@]}"
+fi
 if ((${#missing[@]} > 0)); then
   {
     echo "error[4]: run.sh: expected the CUDA libraries of this machine, got none of: ${missing[*]}"
-    echo "hint: install the CUDA 13 toolkit or the Python packages nvidia-cublas and nvidia-nccl-cu13, or name their folders in INKSTONE_CUDA_LIBS"
+    echo "hint: install the toolkit of CUDA 13, cuDNN and NCCL, or the Python packages nvidia-cublas, nvidia-cuda-nvrtc, nvidia-cudnn-cu13 and nvidia-nccl-cu13, or name the folders in INKSTONE_CUDA_LIBS"
   } >&2
   exit 4
 fi
-export LD_LIBRARY_PATH=$path
 
 case $program in
   tests)
+    export LD_LIBRARY_PATH=$path
     cd "$here"
     failed=()
     for test in bin/*_test; do
@@ -82,13 +92,11 @@ case $program in
     ;;
   *)
     if [[ -x $here/bin/$program ]]; then
+      export LD_LIBRARY_PATH=$path
       command=("$here/bin/$program")
-    elif [[ -e $here/bench/$program ]]; then
-      export PATH=$here/bin:$PATH INKSTONE_BUILD=$here INKSTONE_BENCH_OUT=${INKSTONE_BENCH_OUT:-$PWD/bench-gpu}
+    else  # the libraries of the bundle are for its programs, not for the Python beside them
+      export INKSTONE_BUILD=$here INKSTONE_BENCH_OUT=${INKSTONE_BENCH_OUT:-$PWD/bench-gpu}
       command=("$here/bench/$program")
-    else
-      echo "error[2]: run.sh: expected a program of bin/ or a script of bench/, got $program" >&2
-      exit 2
     fi
     ((ranks > 1)) || exec "${command[@]}" "$@"
     meeting=$(mktemp -d)
@@ -99,8 +107,18 @@ case $program in
       INKSTONE_RANK=$rank "${command[@]}" "$@" &
       children+=($!)
     done
+    trap 'kill "${children[@]}" 2>/dev/null || true' INT TERM
     status=0
-    for child in "${children[@]}"; do wait "$child" || status=$?; done
+    for child in "${children[@]}"; do
+      code=0
+      wait "$child" || code=$?
+      # A signal ends the wait, and not the rank, which saves first.
+      while kill -0 "$child" 2>/dev/null; do
+        code=0
+        wait "$child" || code=$?
+      done
+      ((code == 0)) || status=$code
+    done
     exit "$status"
     ;;
 esac

@@ -44,7 +44,8 @@ ChildResult Workplace::run_ranks(int ranks, const std::vector<std::string>& argu
 void Workplace::write_run(const std::string& more) const { write("run.yaml", kRun + more + "\n"); }
 
 std::vector<std::string> command_of(const std::vector<std::string>& arguments) {
-  std::vector<std::string> command{INKSTONE_BINARY};
+  // Children have working directories of their own.
+  std::vector<std::string> command{fs::absolute(INKSTONE_BINARY).string()};
   command.insert(command.end(), arguments.begin(), arguments.end());
   return command;
 }

@@ -1,0 +1,142 @@
+// The scripts of the bundle: what bundle.sh says of wrong arguments, and how run.sh of an unpacked
+// bundle finds its program and the CUDA libraries. The programs here are small scripts.
+#include <gtest/gtest.h>
+
+#include <algorithm>
+#include <filesystem>
+
+#include "tests/cli/child.h"
+#include "tests/io/temporary_folder.h"
+
+namespace ink {
+namespace {
+
+namespace fs = std::filesystem;
+
+const fs::path kScripts = fs::path(INKSTONE_SOURCE_DIR) / "launch/scripts";
+
+void expect_one_line(const ChildResult& result, int code, const std::string& word) {
+  EXPECT_EQ(result.code, code) << result.err;
+  EXPECT_EQ(result.out, "");
+  EXPECT_NE(result.err.find(word), std::string::npos) << word << " in " << result.err;
+  EXPECT_EQ(std::count(result.err.begin(), result.err.end(), '\n'), 1) << result.err;
+}
+
+TEST(Bundle, WrongArgumentsAreOneLine) {
+  const auto bundle = [](const std::vector<std::string>& arguments) {
+    std::vector<std::string> command = {(kScripts / "bundle.sh").string()};
+    command.insert(command.end(), arguments.begin(), arguments.end());
+    return run_child(command);
+  };
+  expect_one_line(bundle({"--cards"}), 2, "--cards needs a list of architectures");
+  expect_one_line(bundle({"--cards", ""}), 2, "--cards needs a list of architectures");
+  expect_one_line(bundle({"--out"}), 2, "--out needs a folder");
+  expect_one_line(bundle({"-j", "all"}), 2, "expected a number of jobs behind -j, got all");
+  expect_one_line(bundle({"--card", "75"}), 2, "unknown argument --card");
+  EXPECT_NE(bundle({"--help"}).out.find("Exit status"), std::string::npos);
+}
+
+class UnpackedBundle : public testing::Test {
+ protected:
+  void SetUp() override {
+    script("bin/inkstone",
+           "echo \"libraries $LD_LIBRARY_PATH\"; echo \"rank ${INKSTONE_RANK:-none} of "
+           "${INKSTONE_RANKS:-none}\"; echo \"arguments $*\"\n");
+    script("bin/good_test", "echo \"good $*\"\n");
+    script("bin/bad_test", "exit 1\n");
+    script("bench/gpu.sh",
+           "echo \"build $INKSTONE_BUILD\"; \"$INKSTONE_BUILD/launch/inkstone\" x\n");
+    fs::copy_file(kScripts / "bundle_run.sh", root_ / "run.sh");
+    fs::create_directories(root_ / "launch");
+    fs::create_symlink("../run.sh", root_ / "launch/inkstone");
+    root_.write("lib/cuda-libraries", "libfirst.so.1\nlibsecond.so.2\n");
+  }
+  void script(const std::string& name, const std::string& body) const {
+    fs::permissions(root_.write(name, "#!/bin/sh\n" + body), fs::perms::owner_all);
+  }
+  void install_libraries() const {
+    root_.write("toolkit/lib64/libfirst.so.1", "");
+    root_.write("toolkit/lib64/libsecond.so.2", "");
+  }
+  [[nodiscard]] ChildResult run(const std::vector<std::string>& arguments,
+                                const std::string& program = "run.sh") const {
+    std::vector<std::string> command = {(root_ / program).string()};
+    command.insert(command.end(), arguments.begin(), arguments.end());
+    return run_child(command, {.variables = {{"CUDA_HOME", (root_ / "toolkit").string()},
+                                             {"INKSTONE_CUDA_LIBS", ""},
+                                             {"LD_LIBRARY_PATH", ""},
+                                             {"PYTHONPATH", (root_ / "site").string()}}});
+  }
+  // What the program prints when the CUDA libraries are in these folders.
+  [[nodiscard]] std::string libraries(const std::vector<std::string>& folders) const {
+    std::string text = "libraries " + (root_ / "lib").string();
+    for (const std::string& folder : folders) text += ":" + (root_ / folder).string();
+    return text + "\n";
+  }
+  TemporaryFolder root_;
+};
+
+TEST_F(UnpackedBundle, FindsLibrariesInTheToolkit) {
+  install_libraries();
+  const ChildResult result = run({"inkstone", "doctor", "a b"});
+  EXPECT_EQ(result.code, 0) << result.err;
+  EXPECT_EQ(result.out, libraries({"toolkit/lib64"}) + "rank none of none\narguments doctor a b\n");
+}
+
+TEST_F(UnpackedBundle, FindsLibrariesInPackagesOfPython) {
+  if (run_child({"python3", "--version"}).code != 0) GTEST_SKIP() << "no python3 here";
+  root_.write("site/nvidia/one/lib/libfirst.so.1", "");
+  root_.write("site/nvidia/two/lib/libsecond.so.2", "");
+  const ChildResult result = run({"inkstone"});
+  EXPECT_EQ(result.code, 0) << result.err;
+  EXPECT_EQ(result.out, libraries({"site/nvidia/one/lib", "site/nvidia/two/lib"}) +
+                            "rank none of none\narguments \n");
+}
+
+TEST_F(UnpackedBundle, MissingLibrariesAreNamed) {
+  const ChildResult result = run({"inkstone", "doctor"});
+  EXPECT_EQ(result.code, 4);
+  EXPECT_EQ(result.out, "");
+  EXPECT_NE(result.err.find("error[4]: run.sh: "), std::string::npos) << result.err;
+  EXPECT_NE(result.err.find("none of: libfirst.so.1 libsecond.so.2\n"), std::string::npos);
+  EXPECT_NE(result.err.find("\nhint: "), std::string::npos) << result.err;
+}
+
+// The libraries of the bundle must not reach the Python that a benchmark starts.
+TEST_F(UnpackedBundle, BenchmarksKeepTheirOwnLibraries) {
+  install_libraries();
+  const ChildResult result = run({"gpu.sh", "kernels"});
+  EXPECT_EQ(result.code, 0) << result.err;
+  EXPECT_EQ(result.out, "build " + root_.path().string() + "\n" + libraries({"toolkit/lib64"}) +
+                            "rank none of none\narguments x\n");
+}
+
+TEST_F(UnpackedBundle, RanksMeetInAFolder) {
+  install_libraries();
+  const ChildResult result = run({"-n", "2", "inkstone", "train"});
+  EXPECT_EQ(result.code, 0) << result.err;
+  for (const char* rank : {"rank 0 of 2\n", "rank 1 of 2\n"})
+    EXPECT_NE(result.out.find(rank), std::string::npos) << result.out;
+  script("bin/inkstone", "exit $((INKSTONE_RANK * 6))\n");
+  EXPECT_EQ(run({"-n", "2", "inkstone", "train"}).code, 6);
+}
+
+TEST_F(UnpackedBundle, TestsAllRunAndTheFailedOnesAreListed) {
+  install_libraries();
+  const ChildResult result = run({"tests", "--gtest_filter=*"});
+  EXPECT_EQ(result.code, 1);
+  EXPECT_NE(result.out.find("good --gtest_brief=1 --gtest_filter=*"), std::string::npos);
+  EXPECT_NE(result.out.find("== failed: bad_test\n"), std::string::npos) << result.out;
+}
+
+TEST_F(UnpackedBundle, WrongArgumentsAreOneLine) {
+  install_libraries();
+  expect_one_line(run({"inkston"}), 2, "error[2]: run.sh: expected tests, a program of bin/");
+  expect_one_line(run({"-n", "two", "inkstone"}), 2, "expected a number of ranks behind -n");
+  expect_one_line(run({"-n"}), 2, "expected a number of ranks behind -n, got ''");
+  expect_one_line(run({"-n", "2"}), 2, "got ''");
+  EXPECT_NE(run({}).out.find("usage: ./run.sh"), std::string::npos);
+}
+
+}  // namespace
+}  // namespace ink

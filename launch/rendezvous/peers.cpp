@@ -61,7 +61,28 @@ Packed this_process() {
   return packed;
 }
 
+Peer unpacked(int rank, const Packed& packed) {
+  return {.rank = rank,
+          .host = packed.host.data(),
+          .process = packed.process,
+          .started = packed.started,
+          .place = packed.place};
+}
+
 }  // namespace
+
+Peer this_peer(int rank) { return unpacked(rank, this_process()); }
+
+std::string to_line(const Peer& peer) {
+  return fmt::format("{} {} {} {}", peer.process, peer.started, peer.place, peer.host);
+}
+
+std::optional<Peer> peer_of(int rank, const std::string& line) {
+  Peer peer{.rank = rank};
+  std::istringstream fields(line);
+  if (!(fields >> peer.process >> peer.started >> peer.place >> peer.host)) return std::nullopt;
+  return peer;
+}
 
 std::vector<Peer> gather_peers(Launch& launch) {
   const auto mine = std::bit_cast<Words>(this_process());
@@ -75,12 +96,7 @@ std::vector<Peer> gather_peers(Launch& launch) {
   for (int rank = 0; rank < launch.size; ++rank) {
     Words words;
     std::copy_n(all.begin() + rank * static_cast<int64_t>(kWords), kWords, words.begin());
-    const auto packed = std::bit_cast<Packed>(words);
-    peers.push_back({.rank = rank,
-                     .host = packed.host.data(),
-                     .process = packed.process,
-                     .started = packed.started,
-                     .place = packed.place});
+    peers.push_back(unpacked(rank, std::bit_cast<Packed>(words)));
   }
   return peers;
 }

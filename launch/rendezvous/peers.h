@@ -3,6 +3,7 @@
 #pragma once
 
 #include <cstdint>
+#include <optional>
 #include <string>
 #include <vector>
 
@@ -19,6 +20,11 @@ struct Peer {
 };
 
 enum class PeerState { kRunning, kStopped, kGone, kUnseen };  // kUnseen: on another machine
+
+[[nodiscard]] Peer this_peer(int rank);
+// As one line of text, for a file that others read; nothing where it is none.
+[[nodiscard]] std::string to_line(const Peer& peer);
+[[nodiscard]] std::optional<Peer> peer_of(int rank, const std::string& line);
 
 // Every rank's, in rank order. Collective.
 [[nodiscard]] std::vector<Peer> gather_peers(Launch& launch);

@@ -2,7 +2,8 @@
 //
 // Under mpirun or srun (an MPI launcher's environment is present) MPI is initialised, and the
 // library is never touched otherwise. Without MPI, ranks that somebody starts one by one meet in a
-// folder: INKSTONE_RENDEZVOUS_DIR (private, a new one per job), INKSTONE_RANKS and INKSTONE_RANK.
+// folder: INKSTONE_RENDEZVOUS_DIR (private, a new one per job), INKSTONE_RANKS and INKSTONE_RANK;
+// INKSTONE_RENDEZVOUS_TIMEOUT says how many seconds they wait for each other (GroupOptions' else).
 // Else the process is alone. leave_launch() must be called once on the way out, by every rank, with
 // the code it leaves with.
 #pragma once
@@ -38,7 +39,8 @@ struct Verdict {
 // True when an MPI launcher's environment is present.
 [[nodiscard]] bool started_by_launcher();
 
-// rendezvous/folder.cpp. folder: INKSTONE_RENDEZVOUS_DIR.
+// rendezvous/folder.cpp. folder: INKSTONE_RENDEZVOUS_DIR. Returns when all ranks have come; Error
+// (kPeer) names those that have not, Error(kConfig) a rank that was started twice or a used folder.
 [[nodiscard]] Launch join_folder(const std::string& folder, GroupOptions options);
 
 // rendezvous/mpi.cpp, only where the build has MPI.

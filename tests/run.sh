@@ -8,11 +8,15 @@ usage() {
 usage: tests/run.sh [--tier quick|full] [--preset NAME] [--target NAME] [-R REGEX] [-j N]
   --tier    quick: tests that take seconds (L0); full (default): also GPU (L1) and several ranks (L2).
             Convergence tests (L3) run by name only: ctest --test-dir build/cpu-release -L L3
-  --preset  a configure preset: cpu-release (default), cpu-debug, cpu-asan, cpu-tsan, fuzz
+  --preset  a configure preset: cpu-release (default), cpu-debug, cpu-asan, cpu-tsan, cuda-on-cpu-asan, fuzz
   --target  build this target only and run the tests that are there, such as parser_tests (default: all)
   -R        only tests whose name matches
   -j        compile and test jobs (default: all cores)
 TEXT
+}
+# needs WHAT OPTION [VALUE...]: a wrong command line is one line.
+needs() {
+  if (($# < 3)) || [[ -z $3 ]]; then echo "error: run.sh: $2 needs $1" >&2 && exit 2; fi
 }
 
 tier=full
@@ -22,11 +26,11 @@ filter=()
 jobs=$(nproc)
 while (($#)); do
   case $1 in
-    --tier) tier=${2:?--tier needs quick or full} && shift ;;
-    --preset) preset=${2:?--preset needs a name} && shift ;;
-    --target) target=${2:?--target needs a name} && shift ;;
-    -R) filter=(-R "${2:?-R needs an expression}") && shift ;;
-    -j) jobs=${2:?-j needs a number} && shift ;;
+    --tier) needs "quick or full" "$@" && tier=$2 && shift ;;
+    --preset) needs "a name" "$@" && preset=$2 && shift ;;
+    --target) needs "a name" "$@" && target=$2 && shift ;;
+    -R) needs "an expression" "$@" && filter=(-R "$2") && shift ;;
+    -j) needs "a number" "$@" && jobs=$2 && shift ;;
     -h | --help) usage && exit 0 ;;
     *) echo "error: run.sh: unknown argument $1" >&2 && usage >&2 && exit 2 ;;
   esac

@@ -12,6 +12,10 @@ usage: launch/scripts/quickstart.sh [--zh] [--fresh] [--seconds N]
   --seconds N  how long to pretrain (default: 120)
 TEXT
 }
+# needs WHAT OPTION [VALUE...]: a wrong command line is one line.
+needs() {
+  if (($# < 3)) || [[ -z $3 ]]; then echo "error: quickstart.sh: $2 needs $1" >&2 && exit 2; fi
+}
 
 run=runs/quickstart
 seconds=120
@@ -21,12 +25,16 @@ while (($#)); do
   case $1 in
     --zh) run=runs/quickstart-zh && packages+=(fortunes-zh) ;;
     --fresh) fresh=yes ;;
-    --seconds) seconds=${2:?--seconds needs a number} && shift ;;
+    --seconds) needs "a number" "$@" && seconds=$2 && shift ;;
     -h | --help) usage && exit 0 ;;
     *) echo "error: quickstart.sh: unknown argument $1" >&2 && usage >&2 && exit 2 ;;
   esac
   shift
 done
+if [[ ! $seconds =~ ^[1-9][0-9]*$ ]]; then
+  echo "error: quickstart.sh: expected a number of seconds, got $seconds" >&2
+  exit 2
+fi
 [[ $fresh == no ]] || rm -rf "$run"
 mkdir -p "$run" .cache/text
 

@@ -11,13 +11,17 @@ usage: tests/cuda/run.sh [--preset NAME] [-j N]
   -j        compile jobs (default: all cores)
 TEXT
 }
+# needs WHAT OPTION [VALUE...]: a wrong command line is one line.
+needs() {
+  if (($# < 3)) || [[ -z $3 ]]; then echo "error: run.sh: $2 needs $1" >&2 && exit 2; fi
+}
 
 preset=cuda-ci
 jobs=$(nproc)
 while (($#)); do
   case $1 in
-    --preset) preset=${2:?--preset needs a name} && shift ;;
-    -j) jobs=${2:?-j needs a number} && shift ;;
+    --preset) needs "a name" "$@" && preset=$2 && shift ;;
+    -j) needs "a number" "$@" && jobs=$2 && shift ;;
     -h | --help) usage && exit 0 ;;
     *) echo "error: run.sh: unknown argument $1" >&2 && usage >&2 && exit 2 ;;
   esac

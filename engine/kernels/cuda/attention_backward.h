@@ -11,9 +11,10 @@ struct AttentionBackward {
   const Tensor& dout_TC;
   const HeadsView &q, &k, &v;
   const Tensor &lse_HT, &delta_HT;
-  const Documents& documents;
+  AttentionSequences sequences;
   const HeadsView &dq, &dk, &dv;
   [[nodiscard]] int64_t ratio() const { return q.heads / k.heads; }
+  [[nodiscard]] const Tensor& rows_TC() const { return dout_TC; }
 };
 
 template <class T>
@@ -29,8 +30,7 @@ struct BackwardArguments {
 };
 
 template <class T>
-[[nodiscard]] BackwardArguments<T> backward_arguments(const AttentionBackward& p,
-                                                      const Tensor& items) {
+[[nodiscard]] BackwardArguments<T> arguments_of(const AttentionBackward& p, const Tensor& items) {
   return {.q = heads_of<const T>(p.q),
           .k = heads_of<const T>(p.k),
           .v = heads_of<const T>(p.v),

@@ -1,7 +1,9 @@
-// What the flash attention kernels take, and the visit of their template arguments.
+// What the flash attention kernels take, the visit of their template arguments, and their
+// launch.
 #pragma once
 
 #include "engine/kernels/cuda/attention_rows.h"
+#include "engine/kernels/cuda/launch.h"
 #include "engine/tensor/cuda_backend.h"
 
 namespace ink {
@@ -26,6 +28,21 @@ void visit_flash(DType dtype, int64_t head_dim, F&& f) {
   if (dtype == DType::kBF16) return with_type.template operator()<bf16>();
   CHECK(dtype == DType::kF16, "no flash attention for {}", name_of(dtype));
   with_type.template operator()<f16>();
+}
+
+// One launch over the tiles of a problem (AttentionForward, AttentionBackward): a block for every
+// item and key head, the heads of an item one after the other, as BlockPlace (attention_tiles.cuh)
+// reads it.
+template <class C, class Problem, class A>
+void launch_tiles(const char* op, const Problem& p, TileOf of, int64_t size, int threads,
+                  void (*kernel)(A)) {
+  const Tensor items =
+      plan_attention(p.sequences, {.of = of, .size = size, .ratio = p.ratio()}, p.rows_TC());
+  launch(cuda_backend(items), op,
+         {.grid = dim3(blocks_for(items.rows() * p.k.heads, 1), 1, 1),
+          .block = dim3(static_cast<unsigned>(threads), 1, 1),
+          .shared_bytes = sizeof(typename C::Shared)},
+         kernel, arguments_of<typename C::Type>(p, items));
 }
 
 }  // namespace ink

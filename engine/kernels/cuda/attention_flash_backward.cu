@@ -14,7 +14,16 @@ void backward(const Tensor& dout_TC, const HeadsView& q, const HeadsView& k, con
               const Tensor& out_TC, const Tensor& lse_HT, const Documents& documents, HeadsView& dq,
               HeadsView& dk, HeadsView& dv) {
   const Tensor delta_HT = attention_delta(dout_TC, out_TC, q.heads);
-  const AttentionBackward problem{dout_TC, q, k, v, lse_HT, delta_HT, documents, dq, dk, dv};
+  const AttentionBackward problem{.dout_TC = dout_TC,
+                                  .q = q,
+                                  .k = k,
+                                  .v = v,
+                                  .lse_HT = lse_HT,
+                                  .delta_HT = delta_HT,
+                                  .sequences = sequences_of(documents),
+                                  .dq = dq,
+                                  .dk = dk,
+                                  .dv = dv};
   flash_backward_keys(problem);
   flash_backward_queries(problem);
 }

@@ -6,7 +6,6 @@
 #include "engine/kernels/cuda/attention_backward.h"
 #include "engine/kernels/cuda/attention_flash.h"
 #include "engine/kernels/cuda/attention_tiles.cuh"
-#include "engine/kernels/cuda/launch.h"
 
 namespace ink {
 namespace {
@@ -70,39 +69,34 @@ __global__ void __launch_bounds__(kFlashThreads)
     backward_keys(BackwardArguments<typename C::Type> a) {
   using T = typename C::Type;
   auto& shared = shared_memory<typename C::Shared>();
-  const BlockPlace place(a.items, a.kv_heads);
+  const BlockPlace place(a);
+  if (place.empty()) return;
   const AttentionItem& item = place.item;
-  const int32_t kv_head = place.kv_head;
-  if (item.queries == 0) return;
-  const int32_t ratio = a.ratio.divisor(), head = kv_head * ratio;
   const int32_t first_key = item.tile * C::kKeys, keys = item.keys - first_key;
-  const int64_t first_token = item.first_query + first_key;
-  load_tile(shared.k, keys, [&](int row) { return a.k.at(first_token + row, kv_head); });
-  load_tile(shared.v, keys, [&](int row) { return a.v.at(first_token + row, kv_head); });
+  const auto at_key = [&](const auto& heads) {
+    return [&heads, kv_head = place.kv_head, first = int64_t{item.first_query} + first_key](
+               int row) { return heads.at(first + row, kv_head); };
+  };
+  load_tile(shared.k, keys, at_key(a.k));
+  load_tile(shared.v, keys, at_key(a.v));
 
-  const GroupRows<const T> q = a.q.group(head, ratio), dout = a.dout.group(head, ratio);
+  const auto q = place.group(a.q), dout = place.group(a.dout);
   const auto load_stage = [&](typename C::Stage& stage, const RowTile& rows) {
-    load_tile(stage.q, rows.count, [&](int row) {
-      const int32_t query = rows.query(row);
-      return q.at(rows.token(query), rows.head(row, query));
-    });
-    load_tile(stage.dout, rows.count, [&](int row) {
-      const int32_t query = rows.query(row);
-      return dout.at(rows.token(query), rows.head(row, query));
-    });
+    load_rows(stage.q, rows, q);
+    load_rows(stage.dout, rows, dout);
     static_assert(2 * C::kRows <= kFlashThreads);
     const int row = thread_of_block() % C::kRows, which = thread_of_block() / C::kRows;
     if (which < 2) {
-      const int32_t query = rows.query(row);
-      const int64_t from = (head + rows.head(row, query)) * a.tokens + rows.token(query);
+      const int64_t from = rows.statistic(place.head, a.tokens, row);
       ptx::copy_async<4>((which == 0 ? stage.lse : stage.delta) + row,
                          (which == 0 ? a.lse : a.delta) + from, row < rows.count);
     }
     ptx::commit_copies();
   };
   // The first row that sees the tile's first key starts the first tile of rows.
+  const int32_t ratio = place.ratio.divisor();
   const int32_t first_row = first_key * ratio, all_rows = item.queries * ratio;
-  const auto rows_at = [&](int32_t row) { return RowTile(item, row, C::kRows, a.ratio); };
+  const auto rows_at = [&](int32_t row) { return RowTile(item, row, C::kRows, place.ratio); };
   load_stage(shared.stage[0], rows_at(first_row));
 
   const int mine = warp_of_block() * 16 * C::kM;
@@ -140,28 +134,14 @@ __global__ void __launch_bounds__(kFlashThreads)
     if (C::kStages == 2) stage ^= 1;
   }
   if (mine >= keys) return;
-  float one[C::kM][2], scale[C::kM][2];
-#pragma unroll
-  for (int m = 0; m < C::kM; ++m) {
-    one[m][0] = one[m][1] = 1.0f;
-    scale[m][0] = scale[m][1] = a.scale;
-  }
-  store_rows(dk, scale, shared.k, mine, keys,
-             [&](int row) { return a.dk.at(first_token + row, kv_head); });
-  store_rows(dv, one, shared.v, mine, keys,
-             [&](int row) { return a.dv.at(first_token + row, kv_head); });
+  store_rows<T>(dk, a.scale, shared.k, mine, keys, at_key(a.dk));
+  store_rows<T>(dv, 1.0f, shared.v, mine, keys, at_key(a.dv));
 }
 
 template <class C>
 void run_tiles(const AttentionBackward& p) {
-  const Tensor items =
-      plan_attention(sequences_of(p.documents),
-                     {.of = TileOf::kKeys, .size = C::kKeys, .ratio = p.ratio()}, p.dout_TC);
-  launch(cuda_backend(p.dout_TC), "attention_backward",
-         {.grid = dim3(blocks_for(items.rows() * p.k.heads, 1), 1, 1),
-          .block = dim3(kFlashThreads, 1, 1),
-          .shared_bytes = sizeof(typename C::Shared)},
-         backward_keys<C>, backward_arguments<typename C::Type>(p, items));
+  launch_tiles<C>("attention_backward", p, TileOf::kKeys, C::kKeys, kFlashThreads,
+                  backward_keys<C>);
 }
 
 }  // namespace

@@ -4,7 +4,6 @@
 #include "engine/kernels/cuda/attention_backward.h"
 #include "engine/kernels/cuda/attention_flash.h"
 #include "engine/kernels/cuda/attention_tiles.cuh"
-#include "engine/kernels/cuda/launch.h"
 
 namespace ink {
 namespace {
@@ -21,6 +20,9 @@ struct QueryTiles {
     Tile<T, kRows, kDim> q, dout;
     Stage stage[kStages];
     float lse[kRows], delta[kRows];
+    // What the products do not need: 255 registers would be too few at head_dim 128.
+    BlockPlace place;
+    RowTile rows;
   };
 };
 
@@ -46,57 +48,31 @@ __device__ __forceinline__ void row_gradients(const float (&s)[C::kM][C::kKeys /
   }
 }
 
-// Finds its place anew: what only the end needs does not wait in registers through the loop.
-template <class C>
-__device__ __forceinline__ void store_gradients(const BackwardArguments<typename C::Type>& a,
-                                                const float (&dq)[C::kM][C::kDim / 8][4],
-                                                Tile<typename C::Type, C::kRows, C::kDim>& tile,
-                                                int row) {
-  const BlockPlace place(a.items, a.kv_heads);
-  const int32_t ratio = a.ratio.divisor();
-  const RowTile rows(place.item, place.item.tile * C::kRows, C::kRows, a.ratio);
-  const GroupRows<typename C::Type> to = a.dq.group(place.kv_head * ratio, ratio);
-  float scale[C::kM][2];
-#pragma unroll
-  for (int m = 0; m < C::kM; ++m) scale[m][0] = scale[m][1] = a.scale;
-  store_rows(dq, scale, tile, row, rows.count, [&](int r) {
-    const int32_t query = rows.query(r);
-    return to.at(rows.token(query), rows.head(r, query));
-  });
-}
-
 template <class C>
 __global__ void __launch_bounds__(kFlashThreads)
     backward_queries(BackwardArguments<typename C::Type> a) {
+  if (C::kStages > 1 && !ptx::kAsyncCopies) return;  // never launched there: no code, no spills
   using T = typename C::Type;
   auto& shared = shared_memory<typename C::Shared>();
-  const BlockPlace place(a.items, a.kv_heads);
-  const AttentionItem& item = place.item;
-  const int32_t kv_head = place.kv_head;
-  if (item.queries == 0) return;
-  const int32_t ratio = a.ratio.divisor(), head = kv_head * ratio;
-  const RowTile rows(item, item.tile * C::kRows, C::kRows, a.ratio);
-  const GroupRows<const T> q = a.q.group(head, ratio), dout = a.dout.group(head, ratio);
-  load_tile(shared.q, rows.count, [&](int row) {
-    const int32_t query = rows.query(row);
-    return q.at(rows.token(query), rows.head(row, query));
-  });
-  load_tile(shared.dout, rows.count, [&](int row) {
-    const int32_t query = rows.query(row);
-    return dout.at(rows.token(query), rows.head(row, query));
-  });
+  const BlockPlace place(a);
+  if (place.empty()) return;
+  const RowTile rows = place.rows(C::kRows);
+  if (thread_of_block() == 0) shared.place = place, shared.rows = rows;
+  load_rows(shared.q, rows, place.group(a.q));
+  load_rows(shared.dout, rows, place.group(a.dout));
   static_assert(C::kRows <= kFlashThreads);
   if (thread_of_block() < C::kRows) {
     const int row = thread_of_block();
-    const int32_t query = rows.query(row);
-    const int64_t from = (head + rows.head(row, query)) * a.tokens + rows.token(query);
+    const int64_t from = rows.statistic(place.head, a.tokens, row);
     ptx::copy_async<4>(shared.lse + row, a.lse + from, row < rows.count);
     ptx::copy_async<4>(shared.delta + row, a.delta + from, row < rows.count);
   }
+  __syncthreads();
   const auto load_stage = [&](typename C::Stage& stage, int32_t first) {
-    const int64_t token = item.first_query + first;
-    load_tile(stage.k, rows.keys - first, [&](int row) { return a.k.at(token + row, kv_head); });
-    load_tile(stage.v, rows.keys - first, [&](int row) { return a.v.at(token + row, kv_head); });
+    const int32_t kv_head = shared.place.kv_head, there = shared.rows.keys - first;
+    const int64_t token = shared.place.item.first_query + first;
+    load_tile(stage.k, there, [&](int row) { return a.k.at(token + row, kv_head); });
+    load_tile(stage.v, there, [&](int row) { return a.v.at(token + row, kv_head); });
     ptx::commit_copies();
   };
   load_stage(shared.stage[0], 0);
@@ -120,7 +96,7 @@ __global__ void __launch_bounds__(kFlashThreads)
       float s[C::kM][C::kKeys / 8][4], ds[C::kM][C::kKeys / 8][4];
       clear(s);
       multiply_transposed(s, shared.q, mine.row, now.k);
-      if (first + C::kKeys - 1 > mine.first_position) mine.mask(rows, first, s);
+      if (first + C::kKeys - 1 > mine.first_position) mine.mask(shared.rows, first, s);
       clear(ds);
       multiply_transposed(ds, shared.dout, mine.row, now.v);
       row_gradients<C>(s, ds, shared, mine, scale_log2);
@@ -129,19 +105,15 @@ __global__ void __launch_bounds__(kFlashThreads)
     __syncthreads();
     if (C::kStages == 1 && more) load_stage(shared.stage[0], first + C::kKeys);
   }
-  store_gradients<C>(a, dq, shared.q, mine.row);
+  const GroupRows<T> to = shared.place.group(a.dq);
+  store_rows<T>(dq, a.scale, shared.q, mine.row, shared.rows.count,
+                [&](int row) { return shared.rows.in(to, row); });
 }
 
 template <class C>
 void run_tiles(const AttentionBackward& p) {
-  const Tensor items =
-      plan_attention(sequences_of(p.documents),
-                     {.of = TileOf::kRows, .size = C::kRows, .ratio = p.ratio()}, p.dout_TC);
-  launch(cuda_backend(p.dout_TC), "attention_backward",
-         {.grid = dim3(blocks_for(items.rows() * p.k.heads, 1), 1, 1),
-          .block = dim3(kFlashThreads, 1, 1),
-          .shared_bytes = sizeof(typename C::Shared)},
-         backward_queries<C>, backward_arguments<typename C::Type>(p, items));
+  launch_tiles<C>("attention_backward", p, TileOf::kRows, C::kRows, kFlashThreads,
+                  backward_queries<C>);
 }
 
 }  // namespace

@@ -62,10 +62,8 @@ struct BackwardBlock {
     load(shared.k, a.k);
     load(shared.v, a.v);
   }
-  // Where the statistics of a row lie.
   __device__ __forceinline__ int64_t statistic(const RowTile& rows, int row) const {
-    const int32_t query = rows.query(row);
-    return (first_head + rows.head(row, query)) * a.tokens + rows.token(query);
+    return rows.statistic(first_head, a.tokens, row);
   }
 };
 
@@ -151,20 +149,29 @@ __global__ void __launch_bounds__(kThreads) backward_queries(BackwardArguments<T
 
 template <class T, int kColumns>
 void run_tiles(const AttentionBackward& p, TileOf of, void (*kernel)(BackwardArguments<T>)) {
-  const Tensor items = plan_attention(sequences_of(p.documents),
-                                      {.of = of, .size = kTile, .ratio = p.ratio()}, p.dout_TC);
+  const Tensor items =
+      plan_attention(p.sequences, {.of = of, .size = kTile, .ratio = p.ratio()}, p.dout_TC);
   launch(cuda_backend(p.dout_TC), "attention_backward",
          {.grid = dim3(blocks_for(items.rows() * p.k.heads, 1), blocks_for(p.q.head_dim, kColumns)),
           .block = dim3(kThreads, 1, 1),
           .shared_bytes = sizeof(BackwardShared<kColumns>)},
-         kernel, backward_arguments<T>(p, items));
+         kernel, arguments_of<T>(p, items));
 }
 
 void backward(const Tensor& dout_TC, const HeadsView& q, const HeadsView& k, const HeadsView& v,
               const Tensor& out_TC, const Tensor& lse_HT, const Documents& documents, HeadsView& dq,
               HeadsView& dk, HeadsView& dv) {
   const Tensor delta_HT = attention_delta(dout_TC, out_TC, q.heads);
-  const AttentionBackward p{dout_TC, q, k, v, lse_HT, delta_HT, documents, dq, dk, dv};
+  const AttentionBackward p{.dout_TC = dout_TC,
+                            .q = q,
+                            .k = k,
+                            .v = v,
+                            .lse_HT = lse_HT,
+                            .delta_HT = delta_HT,
+                            .sequences = sequences_of(documents),
+                            .dq = dq,
+                            .dk = dk,
+                            .dv = dv};
   visit_device_float(dout_TC.dtype(), [&]<class T>() {
     visit_columns<64>(q.head_dim, [&]<int kColumns>() {
       run_tiles<T, kColumns>(p, TileOf::kKeys, backward_keys<T, kColumns>);

@@ -4,8 +4,8 @@
 // keys of one new token from a cache, 4 D bytes per key and group in 16 bits and little arithmetic:
 // there the keys are split among blocks, so that enough of them are on their way.
 #include <algorithm>
-#include <cmath>
 
+#include "engine/kernels/cuda/attention_forward.h"
 #include "engine/kernels/cuda/attention_plain.cuh"
 #include "engine/kernels/cuda/launch.h"
 #include "engine/kernels/cuda/visit.h"
@@ -20,15 +20,7 @@ struct Partial {
 };
 
 template <class T>
-struct ForwardArguments {
-  Heads<const T> q, k, v;
-  Heads<T> out;
-  float* lse = nullptr;  // [H, T], may be absent
-  int64_t tokens = 0;
-  const AttentionItem* items = nullptr;
-  FastDivide kv_heads, ratio;
-  KeyRows key_rows;
-  float scale = 0;
+struct SplitArguments : ForwardArguments<T> {
   bool packed = false;
   int32_t span = 0;  // keys per split, a multiple of kTile
   Partial partial;
@@ -62,7 +54,7 @@ struct RowSums {
 };
 
 template <class T, int kColumns, bool kPaged>
-__device__ __forceinline__ void attend(const ForwardArguments<T>& a, const AttentionItem& item,
+__device__ __forceinline__ void attend(const SplitArguments<T>& a, const AttentionItem& item,
                                        const RowTile& rows, int32_t kv_head, int first_column,
                                        ForwardShared<kColumns>& shared, RowSums<kColumns>& sums) {
   const int32_t dim = a.q.head_dim, first_head = kv_head * a.ratio.divisor();
@@ -101,7 +93,7 @@ __device__ __forceinline__ void attend(const ForwardArguments<T>& a, const Atten
 }
 
 template <class T, int kColumns, bool kPaged>
-__global__ void __launch_bounds__(kThreads) forward_tiles(ForwardArguments<T> a) {
+__global__ void __launch_bounds__(kThreads) forward_tiles(SplitArguments<T> a) {
   const auto block = static_cast<int32_t>(blockIdx.x);
   const int32_t at = a.kv_heads.quotient(block), kv_head = block - at * a.kv_heads.divisor();
   const AttentionItem item = a.items[at];
@@ -167,48 +159,25 @@ __global__ void __launch_bounds__(kThreads)
   }
 }
 
-struct ForwardProblem {
-  const HeadsView &q, &k, &v;
-  Tensor& out_TC;
-  AttentionSequences sequences;
-  float* lse = nullptr;
-  KeyRows key_rows;
-  int64_t most_keys = 0;
-};
-
-template <class T>
-[[nodiscard]] ForwardArguments<T> forward_arguments(const ForwardProblem& p, const Tensor& items) {
-  return {.q = heads_of<const T>(p.q),
-          .k = heads_of<const T>(p.k),
-          .v = heads_of<const T>(p.v),
-          .out = heads_of<T>(side_by_side(p.out_TC, p.q.heads, p.q.head_dim)),
-          .lse = p.lse,
-          .tokens = p.out_TC.rows(),
-          .items = static_cast<const AttentionItem*>(items.raw()),
-          .kv_heads = FastDivide(p.k.heads),
-          .ratio = FastDivide(p.q.heads / p.k.heads),
-          .key_rows = p.key_rows,
-          .scale = 1.0f / std::sqrt(static_cast<float>(p.q.head_dim)),
-          .packed = heads_on_16_bytes(p.q) && heads_on_16_bytes(p.k) && heads_on_16_bytes(p.v)};
-}
-
 // span: keys that one block works through; the cut does not depend on the other sequences.
 template <bool kPaged>
-void run(const ForwardProblem& p, const char* op, int64_t span) {
+void run(const AttentionForward& p, const char* op, int64_t most_keys, int64_t span) {
   const int64_t rows = p.out_TC.rows() * p.q.heads;
-  const int64_t splits = std::max<int64_t>(1, (p.most_keys + span - 1) / span);
-  CHECK(splits <= 65535, "{} keys are too many", p.most_keys);
+  const int64_t splits = std::max<int64_t>(1, (most_keys + span - 1) / span);
+  CHECK(splits <= 65535, "{} keys are too many", most_keys);
   Runtime& runtime = p.out_TC.runtime();
   const Tensor items = plan_attention(
-      p.sequences, {.of = TileOf::kRows, .size = kTile, .ratio = p.q.heads / p.k.heads}, p.out_TC);
+      p.sequences, {.of = TileOf::kRows, .size = kTile, .ratio = p.ratio()}, p.out_TC);
   const int64_t kept = splits > 1 ? splits * rows : 0;
   const Tensor sums(runtime, {kept, p.q.head_dim}, DType::kF32, MemoryTag::kWorkspace);
   const Tensor statistics(runtime, {kept, 2}, DType::kF32, MemoryTag::kWorkspace);
   CudaBackend& backend = cuda_backend(p.out_TC);
   visit_device_float(p.out_TC.dtype(), [&]<class T>() {
-    ForwardArguments<T> a = forward_arguments<T>(p, items);
-    a.span = static_cast<int32_t>(span);
-    a.partial = {static_cast<float*>(sums.raw()), static_cast<float2*>(statistics.raw())};
+    const SplitArguments<T> a{
+        arguments_of<T>(p, items),
+        heads_on_16_bytes(p.q) && heads_on_16_bytes(p.k) && heads_on_16_bytes(p.v),
+        static_cast<int32_t>(span),
+        {static_cast<float*>(sums.raw()), static_cast<float2*>(statistics.raw())}};
     visit_columns<128>(p.q.head_dim, [&]<int kColumns>() {
       launch(backend, op,
              {.grid = dim3(blocks_for(items.rows() * p.k.heads, 1),
@@ -230,13 +199,7 @@ constexpr int64_t kSplit = 512;
 
 void forward(const HeadsView& q, const HeadsView& k, const HeadsView& v, const Documents& documents,
              Tensor& out_TC, Tensor& lse_HT) {
-  run<false>({.q = q,
-              .k = k,
-              .v = v,
-              .out_TC = out_TC,
-              .sequences = sequences_of(documents),
-              .lse = lse_HT.data<float>()},
-             "attention_forward", kNoSplit);
+  run<false>(packed_forward(q, k, v, documents, out_TC, lse_HT), "attention_forward", 0, kNoSplit);
 }
 
 // A few new tokens are too few blocks for a card: their keys are split among several.
@@ -247,9 +210,9 @@ void cached(const HeadsView& q, const KvCacheView& cache, Tensor& out_TC) {
              .v = v,
              .out_TC = out_TC,
              .sequences = sequences_of(cache),
-             .key_rows = key_rows_of(cache),
-             .most_keys = cache.block_table.cols() * cache.block},
-            "attention_cached", single_tokens(q, cache) ? kSplit : kNoSplit);
+             .key_rows = key_rows_of(cache)},
+            "attention_cached", cache.block_table.cols() * cache.block,
+            single_tokens(q, cache) ? kSplit : kNoSplit);
 }
 
 REGISTER_KERNEL(attention_forward, kCuda, plain, forward);

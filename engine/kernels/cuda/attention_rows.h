@@ -101,6 +101,17 @@ struct RowTile {
   }
   INK_HOST_DEVICE int64_t token(int32_t query) const { return first_token + query; }
   INK_HOST_DEVICE int32_t position(int row) const { return offset + query(row); }
+  // Where the row lies in the heads of its group.
+  template <class T>
+  INK_HOST_DEVICE T* in(const GroupRows<T>& group, int row) const {
+    const int32_t at = query(row);
+    return group.at(token(at), head(row, at));
+  }
+  // Where it lies in statistics [H, tokens] of the group whose first head is first_head.
+  INK_HOST_DEVICE int64_t statistic(int32_t first_head, int64_t tokens, int row) const {
+    const int32_t at = query(row);
+    return (first_head + head(row, at)) * tokens + token(at);
+  }
 };
 
 // Where the keys of a sequence lie: one after the other from the sequence's first token, or in the

@@ -15,17 +15,30 @@ __device__ __forceinline__ int thread_of_block() { return static_cast<int>(threa
 __device__ __forceinline__ int lane_of_warp() { return thread_of_block() % kWarpSize; }
 __device__ __forceinline__ int warp_of_block() { return thread_of_block() / kWarpSize; }
 
-// What the block works on: the heads of a group come one after the other, so that their keys are in
-// L2.
+// What a block works on: an item, a key head, and the query heads [head, head + ratio) that share
+// it. The key heads of an item follow each other, so that their rows are in L2.
 struct BlockPlace {
   AttentionItem item;
-  int32_t kv_head;
+  FastDivide ratio;
+  int32_t kv_head, head;
 
-  __device__ __forceinline__ BlockPlace(const AttentionItem* items, const FastDivide& kv_heads) {
+  // Arguments: items, kv_heads, ratio.
+  template <class Arguments>
+  __device__ __forceinline__ explicit BlockPlace(const Arguments& a) : ratio(a.ratio) {
     const auto block = static_cast<int32_t>(blockIdx.x);
-    const int32_t at = kv_heads.quotient(block);
-    kv_head = block - at * kv_heads.divisor();
-    item = items[at];
+    const int32_t at = a.kv_heads.quotient(block);
+    kv_head = block - at * a.kv_heads.divisor();
+    head = kv_head * ratio.divisor();
+    item = a.items[at];
+  }
+  [[nodiscard]] __device__ __forceinline__ bool empty() const { return item.queries == 0; }
+  // The item's tile of rows.
+  [[nodiscard]] __device__ __forceinline__ RowTile rows(int size) const {
+    return {item, item.tile * size, size, ratio};
+  }
+  template <class T>
+  [[nodiscard]] __device__ __forceinline__ GroupRows<T> group(const Heads<T>& heads) const {
+    return heads.group(head, ratio.divisor());
   }
 };
 
@@ -67,10 +80,9 @@ struct WarpRows {
 
 // Rows of kDim elements. The 16-byte chunks of a row are permuted by the row's number, so that the
 // eight rows of an ldmatrix, a multiple of 128 bytes apart, lie in eight different groups of banks.
-template <class T, int kRows, int kDim>
+template <class T, int kRows_, int kDim>
 struct alignas(128) Tile {
-  static constexpr int kChunk = 8;
-  static constexpr int kChunks = kDim / kChunk;
+  static constexpr int kRows = kRows_, kChunk = 8, kChunks = kDim / kChunk;
   T data[kRows * kDim];
 
   __device__ __forceinline__ T* chunk(int row, int index) {
@@ -82,16 +94,22 @@ struct alignas(128) Tile {
 };
 
 // Starts the copy of rows [0, there) from source(row); the rest of the tile gets zeros, source(row)
-// is then an address that nobody reads. All threads of the block call it.
-template <class T, int kRows, int kDim, class Source>
-__device__ __forceinline__ void load_tile(Tile<T, kRows, kDim>& tile, int there, Source source) {
-  constexpr int kChunks = Tile<T, kRows, kDim>::kChunks;
+// is then an address that nobody reads. The first kFlashThreads threads of the block call it.
+template <class AnyTile, class Source>
+__device__ __forceinline__ void load_tile(AnyTile& tile, int there, Source source) {
+  constexpr int kChunks = AnyTile::kChunks;
   constexpr int kRowsAtOnce = kFlashThreads / kChunks;
-  static_assert(kRows % kRowsAtOnce == 0);
+  static_assert(AnyTile::kRows % kRowsAtOnce == 0);
   const int chunk = thread_of_block() % kChunks;
 #pragma unroll 4
-  for (int row = thread_of_block() / kChunks; row < kRows; row += kRowsAtOnce)
+  for (int row = thread_of_block() / kChunks; row < AnyTile::kRows; row += kRowsAtOnce)
     ptx::copy_async<16>(tile.chunk(row, chunk), source(row) + chunk * 8, row < there);
+}
+// The same for the rows of a group of heads.
+template <class AnyTile, class T>
+__device__ __forceinline__ void load_rows(AnyTile& tile, const RowTile& rows,
+                                          const GroupRows<T>& group) {
+  load_tile(tile, rows.count, [&](int row) { return rows.in(group, row); });
 }
 
 // Fragments of 16 rows and 16 columns as the left operand (ptx.cuh).
@@ -186,10 +204,10 @@ __device__ __forceinline__ void multiply_registers(float (&c)[kM][kN][4],
 
 // Writes the warp's rows [row, row + 16 kM) of c, times factor of their row, to memory by way of a
 // tile whose rows only this warp reads. Rows from `there` on are nobody's.
-template <class T, int kM, int kN, int kRows, int kDim, class Target>
+template <class T, int kM, int kN, class AnyTile, class Target>
 __device__ __forceinline__ void store_rows(const float (&c)[kM][kN][4],
-                                           const float (&factor)[kM][2], Tile<T, kRows, kDim>& tile,
-                                           int row, int there, Target target) {
+                                           const float (&factor)[kM][2], AnyTile& tile, int row,
+                                           int there, Target target) {
   const int lane = lane_of_warp();
   __syncwarp();
 #pragma unroll
@@ -205,12 +223,21 @@ __device__ __forceinline__ void store_rows(const float (&c)[kM][kN][4],
     }
   }
   __syncwarp();
-  constexpr int kChunks = Tile<T, kRows, kDim>::kChunks;
+  constexpr int kChunks = AnyTile::kChunks;
 #pragma unroll
   for (int i = 0; i < 16 * kM * kChunks / kWarpSize; ++i) {
     const int at = i * kWarpSize + lane, r = row + at / kChunks, chunk = at % kChunks;
     if (r < there) store_pack(target(r) + chunk * 8, load_pack<8>(tile.chunk(r, chunk)));
   }
+}
+// The same with one factor for all rows.
+template <class T, int kM, int kN, class AnyTile, class Target>
+__device__ __forceinline__ void store_rows(const float (&c)[kM][kN][4], float factor, AnyTile& tile,
+                                           int row, int there, Target target) {
+  float same[kM][2];
+#pragma unroll
+  for (int m = 0; m < kM; ++m) same[m][0] = same[m][1] = factor;
+  store_rows<T>(c, same, tile, row, there, target);
 }
 
 }  // namespace ink

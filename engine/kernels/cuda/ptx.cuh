@@ -1,5 +1,5 @@
 // Instructions that CUDA C++ has no name for, one small function each: tensor-core products,
-// ldmatrix, asynchronous copies, exp2. The only file with inline PTX.
+// ldmatrix, asynchronous copies, exp2. Inline PTX is here and in ptx_hopper.cuh alone.
 //
 // Facts from "Parallel Thread Execution ISA", sections on mma, ldmatrix and cp.async. On the host
 // (ptx_on_cpu.cuh) every function has a twin written from the same tables. In a fragment g = lane /
@@ -81,6 +81,13 @@ __device__ __forceinline__ void ldmatrix_x4_transposed(uint32_t (&r)[4], const v
                : "r"(shared_address(row))
                : "memory");
 }
+
+// Are copies really asynchronous? A constant of every compilation for a card.
+#if defined(__CUDA_ARCH__) && __CUDA_ARCH__ < 800
+inline constexpr bool kAsyncCopies = false;
+#else
+inline constexpr bool kAsyncCopies = true;
+#endif
 
 // Copies kBytes (4 or 16, aligned) to shared memory, or writes zeros and reads nothing where there
 // is no source. Done after the wait for its group; on sm_75 at once.

@@ -82,6 +82,8 @@ inline void ldmatrix_x4_transposed(uint32_t (&r)[4], const void* row) {
   });
 }
 
+inline constexpr bool kAsyncCopies = true;
+
 template <int kBytes>
 inline void copy_async(void* shared, const void* global, bool there) {
   static_assert(kBytes == 4 || kBytes == 16);

@@ -174,6 +174,18 @@ bool aligned(const void* pointer, cudaDataType_t type) {
   return reinterpret_cast<uintptr_t>(pointer) % static_cast<uintptr_t>(size_of_type(type)) == 0;
 }
 
+// Handles are the caller's from create to destroy.
+template <class Opaque>
+cublasStatus_t create(Opaque** handle, const Opaque& value) {
+  *handle = new Opaque(value);
+  return CUBLAS_STATUS_SUCCESS;
+}
+template <class Opaque>
+cublasStatus_t destroy(Opaque* handle) {
+  delete handle;
+  return CUBLAS_STATUS_SUCCESS;
+}
+
 template <class T>
 cublasStatus_t take(T& member, const void* value, std::size_t bytes) {
   if (bytes != sizeof(T)) return CUBLAS_STATUS_INVALID_VALUE;
@@ -185,16 +197,12 @@ cublasStatus_t take(T& member, const void* value, std::size_t bytes) {
 }  // namespace ink::cuda_on_cpu
 
 using ink::cuda_on_cpu::Algorithm;
+using ink::cuda_on_cpu::create;
+using ink::cuda_on_cpu::destroy;
 using ink::cuda_on_cpu::take;
 
-cublasStatus_t cublasLtCreate(cublasLtHandle_t* handle) {
-  *handle = new cublasLtContext;  // freed by cublasLtDestroy
-  return CUBLAS_STATUS_SUCCESS;
-}
-cublasStatus_t cublasLtDestroy(cublasLtHandle_t handle) {
-  delete handle;
-  return CUBLAS_STATUS_SUCCESS;
-}
+cublasStatus_t cublasLtCreate(cublasLtHandle_t* handle) { return create(handle, {}); }
+cublasStatus_t cublasLtDestroy(cublasLtHandle_t handle) { return destroy(handle); }
 std::size_t cublasLtGetVersion() { return 130000; }
 
 const char* cublasLtGetStatusName(cublasStatus_t status) {
@@ -214,12 +222,10 @@ const char* cublasLtGetStatusName(cublasStatus_t status) {
 
 cublasStatus_t cublasLtMatmulDescCreate(cublasLtMatmulDesc_t* description,
                                         cublasComputeType_t compute, cudaDataType_t scale) {
-  *description = new cublasLtMatmulDescOpaque_t{.compute = compute, .scale = scale};
-  return CUBLAS_STATUS_SUCCESS;
+  return create(description, {.compute = compute, .scale = scale});
 }
 cublasStatus_t cublasLtMatmulDescDestroy(cublasLtMatmulDesc_t description) {
-  delete description;
-  return CUBLAS_STATUS_SUCCESS;
+  return destroy(description);
 }
 
 cublasStatus_t cublasLtMatmulDescSetAttribute(cublasLtMatmulDesc_t description,
@@ -242,22 +248,17 @@ cublasStatus_t cublasLtMatmulDescSetAttribute(cublasLtMatmulDesc_t description,
 
 cublasStatus_t cublasLtMatrixLayoutCreate(cublasLtMatrixLayout_t* layout, cudaDataType_t type,
                                           uint64_t rows, uint64_t cols, int64_t stride) {
-  *layout = new cublasLtMatrixLayoutOpaque_t{type, static_cast<int64_t>(rows),
-                                             static_cast<int64_t>(cols), stride};
-  return CUBLAS_STATUS_SUCCESS;
+  return create(layout, {type, static_cast<int64_t>(rows), static_cast<int64_t>(cols), stride});
 }
 cublasStatus_t cublasLtMatrixLayoutDestroy(cublasLtMatrixLayout_t layout) {
-  delete layout;
-  return CUBLAS_STATUS_SUCCESS;
+  return destroy(layout);
 }
 
 cublasStatus_t cublasLtMatmulPreferenceCreate(cublasLtMatmulPreference_t* preference) {
-  *preference = new cublasLtMatmulPreferenceOpaque_t;
-  return CUBLAS_STATUS_SUCCESS;
+  return create(preference, {});
 }
 cublasStatus_t cublasLtMatmulPreferenceDestroy(cublasLtMatmulPreference_t preference) {
-  delete preference;
-  return CUBLAS_STATUS_SUCCESS;
+  return destroy(preference);
 }
 
 cublasStatus_t cublasLtMatmulPreferenceSetAttribute(cublasLtMatmulPreference_t preference,

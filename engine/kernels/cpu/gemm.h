@@ -38,17 +38,21 @@ struct Gemm {
   GemmResult c;
 };
 
+inline constexpr int64_t kFetchStep = 4;
+
 // The parts of the packed way that depend on the instruction set. A panel holds `width` outer
 // indices of an operand (a_width for a, b_width for b): depth rows of `width` elements, zero where
 // the operand has no more. A tile is a_width rows of b_width sums.
 template <class Acc>
 struct GemmKernels {
   int64_t a_width = 0, b_width = 0;
+  // Packs `count` outer indices into as many panels as they fill, one behind the other.
   using Pack = void (*)(const GemmOperand& x, int64_t outer, int64_t count, int64_t depth_begin,
                         int64_t depth, Acc* panel);
   Pack pack_a = nullptr, pack_b = nullptr;
-  void (*multiply)(int64_t depth, const Acc* a_panel, const Acc* b_panel, WriteMode mode,
-                   Acc* tile) = nullptr;
+  // `soon`, unless it is null: a line is fetched from there every kFetchStep depths, for later.
+  void (*multiply)(int64_t depth, const Acc* a_panel, const Acc* b_panel, WriteMode mode, Acc* tile,
+                   const Acc* soon) = nullptr;
   // Writes rows x cols of the tile to c at (row, col), with bias, conversion and c's mode.
   void (*store)(const Acc* tile, int64_t rows, int64_t cols, const GemmResult& c, int64_t row,
                 int64_t col) = nullptr;

@@ -11,7 +11,8 @@ namespace {
 
 constexpr int kRows = 6, kVectors = 2, kCols = 8 * kVectors;
 
-void multiply(int64_t depth, const float* a, const float* b, WriteMode mode, float* tile) {
+void multiply(int64_t depth, const float* a, const float* b, WriteMode mode, float* tile,
+              const float*) {
   __m256 sum[kRows][kVectors];
 #pragma GCC unroll 6
   for (int i = 0; i < kRows; ++i) {

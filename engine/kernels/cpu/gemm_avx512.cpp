@@ -5,6 +5,7 @@
 #include <immintrin.h>
 
 #include <algorithm>
+#include <type_traits>
 
 #include "engine/core/dtype.h"
 #include "engine/kernels/cpu/gemm.h"
@@ -82,7 +83,43 @@ void transpose(__m512 (&r)[16]) {
   }
 }
 
-// Eight rows become sixteen columns of eight, side by side at `to`.
+// Depths of an operand in a word of 32 bits: bf16 is transposed in pairs and widened afterwards.
+template <class T>
+constexpr int kPair = std::is_same_v<T, bf16> ? 2 : 1;
+
+// Sixteen words of a row, `count` of whose elements exist.
+template <class T>
+__m512 load_words(int64_t count, const T* x) {
+  if constexpr (kPair<T> == 1) {
+    return load(first_lanes(count), x);
+  } else {
+    const __mmask32 lanes = count >= 32 ? ~0u : count <= 0 ? 0 : (1u << count) - 1;
+    return _mm512_castsi512_ps(_mm512_maskz_loadu_epi16(lanes, x));
+  }
+}
+
+// The elements at an even or odd depth of words.
+template <class T>
+__m512 part(__m512 words, int odd) {
+  if constexpr (kPair<T> == 1) return words;
+  const __m512i bits = _mm512_castps_si512(words);
+  return _mm512_castsi512_ps(
+      odd ? _mm512_and_si512(bits, _mm512_set1_epi32(static_cast<int>(0xffff0000u)))
+          : _mm512_slli_epi32(bits, 16));
+}
+
+template <class T>
+void save_eight(float* to, __m512d words) {
+#pragma GCC unroll 2
+  for (int odd = 0; odd < kPair<T>; ++odd) {
+    const __m512 x = part<T>(_mm512_castpd_ps(words), odd);
+    _mm256_storeu_ps(to + 8 * odd, _mm512_castps512_ps256(x));
+    _mm256_storeu_ps(to + 8 * (odd + 4 * kPair<T>), _mm512_extractf32x8_ps(x, 1));
+  }
+}
+
+// Eight rows of sixteen words become columns of eight elements, side by side at `to`.
+template <class T>
 void transpose_eight(const __m512 (&r)[8], float* to) {
   __m512 t[8];
   transpose_blocks(r, t);
@@ -91,12 +128,8 @@ void transpose_eight(const __m512 (&r)[8], float* to) {
 #pragma GCC unroll 4
   for (int c = 0; c < 4; ++c) {
     const __m512d a = _mm512_castps_pd(t[c]), b = _mm512_castps_pd(t[c + 4]);
-    const __m512d x = _mm512_permutex2var_pd(a, low, b), y = _mm512_permutex2var_pd(a, high, b);
-    double* column = reinterpret_cast<double*>(to + 8 * c);
-    _mm256_storeu_pd(column, _mm512_castpd512_pd256(x));
-    _mm256_storeu_pd(column + 16, _mm512_extractf64x4_pd(x, 1));
-    _mm256_storeu_pd(column + 32, _mm512_castpd512_pd256(y));
-    _mm256_storeu_pd(column + 48, _mm512_extractf64x4_pd(y, 1));
+    save_eight<T>(to + 8 * kPair<T> * c, _mm512_permutex2var_pd(a, low, b));
+    save_eight<T>(to + 8 * kPair<T> * (c + 8), _mm512_permutex2var_pd(a, high, b));
   }
 }
 
@@ -109,67 +142,87 @@ void pack_across(const T* x, int64_t depth_stride, int64_t count, int64_t depth,
   }
 }
 
+// Panels of eight, two from each vector.
+template <class T>
+void pack_eights_across(const T* x, int64_t depth_stride, int64_t count, int64_t depth,
+                        float* panels) {
+  for (int64_t p = 0; p < depth; ++p, x += depth_stride, panels += 8) {
+    float* to = panels;
+    for (int64_t i = 0; i < count; i += 16, to += 16 * depth) {
+      const __m512 two = load(first_lanes(count - i), x + i);
+      _mm256_storeu_ps(to, _mm512_castps512_ps256(two));
+      if (i + 8 < count) _mm256_storeu_ps(to + 8 * depth, _mm512_extractf32x8_ps(two, 1));
+    }
+  }
+}
+
 template <class T, int kWidth>
 void pack_along(const T* x, int64_t outer_stride, int64_t count, int64_t depth, float* panel) {
   for (int i = 0; i < kWidth; i += 16) {
     const __mmask16 kept = first_lanes(kWidth - i);
-    for (int64_t p = 0; p < depth; p += 16) {
-      const __mmask16 lanes = first_lanes(depth - p);
+    for (int64_t p = 0; p < depth; p += 16 * kPair<T>) {
       const T* from = x + i * outer_stride + p;
       __m512 r[16];
 #pragma GCC unroll 16
       for (int j = 0; j < 16; ++j, from += outer_stride)
-        r[j] = load(i + j < count ? lanes : __mmask16{0}, from);
+        r[j] = load_words(i + j < count ? depth - p : 0, from);
       transpose(r);
       float* to = panel + p * kWidth + i;
 #pragma GCC unroll 16
-      for (int j = 0; j < 16; ++j, to += kWidth) {
-        if (p + j < depth) save(to, kept, r[j]);
+      for (int j = 0; j < 16 * kPair<T>; ++j, to += kWidth) {
+        if (p + j < depth) save(to, kept, part<T>(r[j / kPair<T>], j % kPair<T>));
       }
     }
   }
 }
 
-// The a panels: whole groups of 16 depths by the narrow transpose.
+// A whole panel of eight: groups of sixteen words by the narrow transpose.
 template <class T>
-void pack_eight(const T* x, int64_t outer_stride, int64_t depth, float* panel) {
-  const int64_t whole = depth / 16 * 16;
-  for (int64_t p = 0; p < whole; p += 16) {
+void pack_eight_along(const T* x, int64_t outer_stride, int64_t depth, float* panel) {
+  constexpr int64_t kStep = 16 * kPair<T>;
+  const int64_t whole = depth / kStep * kStep;
+  for (int64_t p = 0; p < whole; p += kStep) {
     __m512 r[8];
 #pragma GCC unroll 8
-    for (int j = 0; j < 8; ++j) r[j] = load(0xffff, x + j * outer_stride + p);
-    transpose_eight(r, panel + p * 8);
+    for (int j = 0; j < 8; ++j) r[j] = load_words(kStep, x + j * outer_stride + p);
+    transpose_eight<T>(r, panel + p * 8);
   }
   if (whole < depth) pack_along<T, 8>(x + whole, outer_stride, 8, depth - whole, panel + whole * 8);
 }
 
 template <class T, int kWidth>
 void pack_typed(const GemmOperand& operand, int64_t outer, int64_t count, int64_t depth_begin,
-                int64_t depth, float* panel) {
+                int64_t depth, float* panels) {
   const T* x = static_cast<const T*>(operand.data) + outer * operand.outer_stride +
                depth_begin * operand.depth_stride;
-  if (operand.depth_stride == 1 && kWidth == 8 && count == 8) {
-    pack_eight<T>(x, operand.outer_stride, depth, panel);
-  } else if (operand.depth_stride == 1) {
-    pack_along<T, kWidth>(x, operand.outer_stride, count, depth, panel);
-  } else {
-    pack_across<T, kWidth>(x, operand.depth_stride, count, depth, panel);
+  if (operand.depth_stride != 1 && kWidth == 8) {
+    return pack_eights_across<T>(x, operand.depth_stride, count, depth, panels);
+  }
+  for (; count > 0; count -= kWidth, x += kWidth * operand.outer_stride, panels += kWidth * depth) {
+    if (operand.depth_stride != 1) {
+      pack_across<T, kWidth>(x, operand.depth_stride, count, depth, panels);
+    } else if (kWidth == 8 && count >= 8) {
+      pack_eight_along<T>(x, operand.outer_stride, depth, panels);
+    } else {
+      pack_along<T, kWidth>(x, operand.outer_stride, count, depth, panels);
+    }
   }
 }
 
 template <int kWidth>
 void pack(const GemmOperand& operand, int64_t outer, int64_t count, int64_t depth_begin,
-          int64_t depth, float* panel) {
+          int64_t depth, float* panels) {
   if (operand.dtype == DType::kF32) {
-    pack_typed<float, kWidth>(operand, outer, count, depth_begin, depth, panel);
+    pack_typed<float, kWidth>(operand, outer, count, depth_begin, depth, panels);
   } else if (operand.dtype == DType::kBF16) {
-    pack_typed<bf16, kWidth>(operand, outer, count, depth_begin, depth, panel);
+    pack_typed<bf16, kWidth>(operand, outer, count, depth_begin, depth, panels);
   } else {
-    pack_typed<f16, kWidth>(operand, outer, count, depth_begin, depth, panel);
+    pack_typed<f16, kWidth>(operand, outer, count, depth_begin, depth, panels);
   }
 }
 
-void multiply(int64_t depth, const float* a, const float* b, WriteMode mode, float* tile) {
+void multiply(int64_t depth, const float* a, const float* b, WriteMode mode, float* tile,
+              const float* soon) {
   __m512 sum[kRows][kVectors];
 #pragma GCC unroll 8
   for (int i = 0; i < kRows; ++i) {
@@ -179,6 +232,8 @@ void multiply(int64_t depth, const float* a, const float* b, WriteMode mode, flo
                                                  : _mm512_setzero_ps();
   }
   for (int64_t p = 0; p < depth; ++p, a += kRows, b += kCols) {
+    if (soon != nullptr && p % kFetchStep == 0)
+      _mm_prefetch(reinterpret_cast<const char*>(soon + p / kFetchStep * 16), _MM_HINT_T1);
     __m512 bv[kVectors];
 #pragma GCC unroll 3
     for (int v = 0; v < kVectors; ++v) {

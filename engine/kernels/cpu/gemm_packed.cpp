@@ -16,11 +16,18 @@ constexpr int64_t kCols = 1024;
 // A job: about this many rows and columns of c, fewer where that leaves a thread too few jobs to
 // even out cores of different speed.
 constexpr int64_t kJobRows = 256, kJobCols = 288;
-constexpr int64_t kJobsPerThread = 8;
+constexpr int64_t kJobsPerThread = 12;
+// Outer indices that are packed at a time: whole cache lines of a row that is read across.
+constexpr int64_t kPacked = 64;
 
 int64_t ceil_div(int64_t a, int64_t b) { return (a + b - 1) / b; }
 
-// Panels of a block, cut into jobs of equal size.
+// Equal blocks of about `most` outer indices, of whole panels.
+int64_t block_size(int64_t count, int64_t width, int64_t most) {
+  return ceil_div(ceil_div(count, width), std::max<int64_t>(1, ceil_div(count, most))) * width;
+}
+
+// Panels of a block, cut into jobs.
 struct Grid {
   int64_t row_panels, col_panels, job_rows, job_cols;
 
@@ -31,6 +38,11 @@ struct Grid {
 
 struct Range {
   int64_t begin, end;
+};
+
+// In panels.
+struct Tile {
+  int64_t row, col;
 };
 
 // One block of c, [row, row + rows) x [col, col + cols), at one block of the depth.
@@ -49,8 +61,11 @@ class PackedGemm {
         kernels_(kernels),
         tile_(kernels.a_width * kernels.b_width),
         deep_blocks_(std::max<int64_t>(1, ceil_div(gemm.k, kDeep))),
-        deep_(ceil_div(gemm.k, deep_blocks_)) {
-    const Grid grid = make_grid(std::min(gemm.m, kRows), std::min(gemm.n, kCols));
+        deep_(ceil_div(gemm.k, deep_blocks_)),
+        rows_(block_size(gemm.m, kernels.a_width, kRows)),
+        cols_(block_size(gemm.n, kernels.b_width, kCols)) {
+    set_job_size();
+    const Grid grid = grid_of(rows_, cols_);
     const int64_t a_size = aligned(grid.row_panels * kernels.a_width * deep_);
     const int64_t b_size = aligned(grid.col_panels * kernels.b_width * deep_);
     const int64_t sums_size = deep_blocks_ > 1 ? grid.row_panels * grid.col_panels * tile_ : 0;
@@ -65,11 +80,11 @@ class PackedGemm {
 
   // Called by every thread of the team.
   void run() const {
-    for (int64_t row = 0; row < gemm_.m; row += kRows) {
-      for (int64_t col = 0; col < gemm_.n; col += kCols) {
+    for (int64_t row = 0; row < gemm_.m; row += rows_) {
+      for (int64_t col = 0; col < gemm_.n; col += cols_) {
         for (int64_t d = 0; d < deep_blocks_; ++d) {
           const int64_t begin = d * deep_;
-          run_block({row, std::min(kRows, gemm_.m - row), col, std::min(kCols, gemm_.n - col),
+          run_block({row, std::min(rows_, gemm_.m - row), col, std::min(cols_, gemm_.n - col),
                      begin, std::max<int64_t>(0, std::min(deep_, gemm_.k - begin)), d == 0,
                      d + 1 == deep_blocks_});
         }
@@ -80,25 +95,28 @@ class PackedGemm {
  private:
   static int64_t aligned(int64_t count) { return ceil_div(count, 64) * 64; }
 
-  [[nodiscard]] Grid make_grid(int64_t rows, int64_t cols) const {
-    Grid grid{ceil_div(rows, kernels_.a_width), ceil_div(cols, kernels_.b_width), 0, 0};
-    const auto cut = [](int64_t panels, int64_t most) {
-      return ceil_div(panels, ceil_div(panels, std::max<int64_t>(1, most)));
-    };
-    grid.job_rows = cut(grid.row_panels, kJobRows / kernels_.a_width);
-    grid.job_cols = cut(grid.col_panels, kJobCols / kernels_.b_width);
-    while (grid.jobs() < kJobsPerThread * thread_count() && grid.job_rows > 4)
-      grid.job_rows = cut(grid.row_panels, grid.job_rows / 2);
-    return grid;
+  // Of the largest block; more and smaller jobs along the longer side of a job.
+  void set_job_size() {
+    const int64_t row_panels = rows_ / kernels_.a_width, col_panels = cols_ / kernels_.b_width;
+    int64_t row_jobs = ceil_div(rows_, kJobRows), col_jobs = ceil_div(cols_, kJobCols);
+    while (row_jobs * col_jobs < kJobsPerThread * thread_count() && row_jobs * 4 < row_panels)
+      ++(rows_ * col_jobs >= cols_ * row_jobs || col_jobs >= col_panels ? row_jobs : col_jobs);
+    job_rows_ = ceil_div(row_panels, row_jobs);
+    job_cols_ = ceil_div(col_panels, col_jobs);
+  }
+
+  [[nodiscard]] Grid grid_of(int64_t rows, int64_t cols) const {
+    return {ceil_div(rows, kernels_.a_width), ceil_div(cols, kernels_.b_width), job_rows_,
+            job_cols_};
   }
 
   void run_block(const Block& block) const {
-    const Grid grid = make_grid(block.rows, block.cols);
+    const Grid grid = grid_of(block.rows, block.cols);
     // What is packed already stays: a over the columns, b over the rows, where all depth fits.
     if (deep_blocks_ > 1 || block.col == 0) {
       pack(gemm_.a, kernels_.pack_a, kernels_.a_width, block.row, block.rows, block, a_);
     }
-    if (deep_blocks_ > 1 || gemm_.n > kCols || block.row == 0) {
+    if (deep_blocks_ > 1 || gemm_.n > cols_ || block.row == 0) {
       pack(gemm_.b, kernels_.pack_b, kernels_.b_width, block.col, block.cols, block, b_);
     }
 #pragma omp barrier
@@ -112,15 +130,15 @@ class PackedGemm {
   }
 
   // Panels of one operand: for every kDepth of the block, all of its panels side by side.
-  void pack(const GemmOperand& x, typename GemmKernels<Acc>::Pack pack_panel, int64_t width,
+  void pack(const GemmOperand& x, typename GemmKernels<Acc>::Pack pack_panels, int64_t width,
             int64_t outer, int64_t count, const Block& block, Acc* to) const {
-    const int64_t panels = ceil_div(count, width);
-#pragma omp for schedule(dynamic, 4) nowait
-    for (int64_t i = 0; i < panels; ++i) {
+    const int64_t panels = ceil_div(count, width), together = std::max<int64_t>(1, kPacked / width);
+#pragma omp for schedule(dynamic, 1) nowait
+    for (int64_t i = 0; i < panels; i += together) {
       for (int64_t d = 0; d < block.deep; d += kDepth) {
         const int64_t depth = std::min(kDepth, block.deep - d);
-        pack_panel(x, outer + i * width, std::min(width, count - i * width), block.begin + d, depth,
-                   to + (d * panels + i * depth) * width);
+        pack_panels(x, outer + i * width, std::min(together * width, count - i * width),
+                    block.begin + d, depth, to + (d * panels + i * depth) * width);
       }
     }
   }
@@ -142,7 +160,8 @@ class PackedGemm {
         for (int64_t i = rows.begin; i < rows.end; ++i) {
           Acc* tile = tile_at(i, j);
           if (last) fetch(block, i, j);
-          kernels_.multiply(depth, a_ + (d * grid.row_panels + i * depth) * a_width, b, mode, tile);
+          kernels_.multiply(depth, a_ + (d * grid.row_panels + i * depth) * a_width, b, mode, tile,
+                            soon(block, grid, rows, cols, d + depth, {i, j}));
           if (last) {
             kernels_.store(tile, std::min(a_width, block.rows - i * a_width),
                            std::min(b_width, block.cols - j * b_width), gemm_.c,
@@ -152,6 +171,21 @@ class PackedGemm {
       }
       d += depth;
     } while (d < block.deep);
+  }
+
+  // What a tile is to fetch of the panels that its job needs at depth d: all of them are on their
+  // way when the job comes to it.
+  const Acc* soon(const Block& block, const Grid& grid, Range rows, Range cols, int64_t d,
+                  Tile tile) const {
+    if (d >= block.deep) return nullptr;
+    const int64_t depth = std::min(kDepth, block.deep - d), height = rows.end - rows.begin;
+    const int64_t share = depth / kFetchStep * (64 / sizeof(Acc));
+    const int64_t a_size = height * depth * kernels_.a_width;
+    const int64_t b_size = (cols.end - cols.begin) * depth * kernels_.b_width;
+    const int64_t at = ((tile.col - cols.begin) * height + tile.row - rows.begin) * share;
+    if (at < b_size) return b_ + (d * grid.col_panels + cols.begin * depth) * kernels_.b_width + at;
+    if (at - b_size >= a_size) return nullptr;
+    return a_ + (d * grid.row_panels + rows.begin * depth) * kernels_.a_width + at - b_size;
   }
 
   // The lines of c that tile (i, j) will be stored to, on their way while it is computed.
@@ -168,7 +202,8 @@ class PackedGemm {
 
   const Gemm& gemm_;
   const GemmKernels<Acc>& kernels_;
-  int64_t tile_, deep_blocks_, deep_, own_size_;
+  int64_t tile_, deep_blocks_, deep_, rows_, cols_, own_size_;
+  int64_t job_rows_ = 0, job_cols_ = 0;
   Tensor workspace_;
   Acc *a_, *b_, *own_, *sums_;
 };

@@ -15,10 +15,7 @@ namespace ink {
 namespace {
 
 template <class T, class Acc, int kWidth>
-void pack_typed(const GemmOperand& operand, int64_t outer, int64_t count, int64_t depth_begin,
-                int64_t depth, Acc* panel) {
-  const T* x = static_cast<const T*>(operand.data) + outer * operand.outer_stride +
-               depth_begin * operand.depth_stride;
+void pack_panel(const T* x, const GemmOperand& operand, int64_t count, int64_t depth, Acc* panel) {
   if (count < kWidth) std::fill_n(panel, depth * kWidth, Acc{0});
   if (operand.depth_stride == 1) {
     for (int64_t i = 0; i < count; ++i) {
@@ -33,17 +30,27 @@ void pack_typed(const GemmOperand& operand, int64_t outer, int64_t count, int64_
   }
 }
 
+template <class T, class Acc, int kWidth>
+void pack_typed(const GemmOperand& operand, int64_t outer, int64_t count, int64_t depth_begin,
+                int64_t depth, Acc* panels) {
+  const T* x = static_cast<const T*>(operand.data) + outer * operand.outer_stride +
+               depth_begin * operand.depth_stride;
+  for (int64_t i = 0; i < count; i += kWidth)
+    pack_panel<T, Acc, kWidth>(x + i * operand.outer_stride, operand,
+                               std::min<int64_t>(kWidth, count - i), depth, panels + i * depth);
+}
+
 template <class Acc, int kWidth>
 void pack(const GemmOperand& operand, int64_t outer, int64_t count, int64_t depth_begin,
-          int64_t depth, Acc* panel) {
+          int64_t depth, Acc* panels) {
   if constexpr (std::is_same_v<Acc, double>) {
-    pack_typed<double, Acc, kWidth>(operand, outer, count, depth_begin, depth, panel);
+    pack_typed<double, Acc, kWidth>(operand, outer, count, depth_begin, depth, panels);
   } else if (operand.dtype == DType::kF32) {
-    pack_typed<float, Acc, kWidth>(operand, outer, count, depth_begin, depth, panel);
+    pack_typed<float, Acc, kWidth>(operand, outer, count, depth_begin, depth, panels);
   } else if (operand.dtype == DType::kBF16) {
-    pack_typed<bf16, Acc, kWidth>(operand, outer, count, depth_begin, depth, panel);
+    pack_typed<bf16, Acc, kWidth>(operand, outer, count, depth_begin, depth, panels);
   } else {
-    pack_typed<f16, Acc, kWidth>(operand, outer, count, depth_begin, depth, panel);
+    pack_typed<f16, Acc, kWidth>(operand, outer, count, depth_begin, depth, panels);
   }
 }
 

@@ -8,7 +8,7 @@ namespace {
 constexpr int kRows = 4, kCols = 8;
 
 template <class Acc>
-void multiply(int64_t depth, const Acc* a, const Acc* b, WriteMode mode, Acc* tile) {
+void multiply(int64_t depth, const Acc* a, const Acc* b, WriteMode mode, Acc* tile, const Acc*) {
   Acc sum[kRows][kCols] = {};
   for (int64_t p = 0; p < depth; ++p, a += kRows, b += kCols) {
     for (int i = 0; i < kRows; ++i) {

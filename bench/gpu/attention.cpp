@@ -1,6 +1,6 @@
 // Causal attention of grouped queries, forward and backward, head_dim 128: the same number of
 // tokens as documents of 2K to 32K. A causal product does half of the work of a full one; backward
-// is 2.5 times forward.
+// is 2.5 times forward. Beside the candidate that runs by itself, every other one but the fallback.
 #include "engine/ops/attention.h"
 
 #include "bench/gpu/bench.h"
@@ -46,10 +46,19 @@ void one_length(Bench& bench, const Heads& h, int64_t length, int64_t tokens) {
   Tensor out = rows(h.heads), lse(runtime, {h.heads, T}, DType::kF32);
   const double flops = 2.0 * static_cast<double>(documents * h.heads * kHeadDim) *
                        static_cast<double>(length) * static_cast<double>(length);
+  const auto forward = [&](int) { attention_forward(Device::kCuda, q, k, v, layout, out, lse); };
   const nlohmann::json shape{{"model", h.model}, {"length", length},       {"documents", documents},
                              {"heads", h.heads}, {"kv_heads", h.kv_heads}, {"head_dim", kHeadDim}};
-  bench.measure("forward", shape, {.bytes = 0, .flops = flops}, 1,
-                [&](int) { attention_forward(Device::kCuda, q, k, v, layout, out, lse); });
+  bench.measure("forward", shape, {.bytes = 0, .flops = flops}, 1, forward);
+  for (const std::string_view label : attention_forward.labels(Device::kCuda)) {
+    if (label == "plain") continue;
+    attention_forward.choose(Device::kCuda, label);
+    forward(0);
+    if (attention_forward.last_label(Device::kCuda) == label)
+      bench.measure("forward_" + std::string(label), shape, {.bytes = 0, .flops = flops}, 1,
+                    forward);
+  }
+  attention_forward.choose(Device::kCuda, {});
   bench.measure("backward", shape, {.bytes = 0, .flops = 2.5 * flops}, 1, [&](int) {
     attention_backward(Device::kCuda, dout, q, k, v, out, lse, layout, dq, dk, dv);
   });

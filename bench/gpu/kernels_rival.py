@@ -119,7 +119,10 @@ class Rival:
         sets = self.sets(make)
         return {"milliseconds": self.over(sets, call), "by": "torch.matmul"}
 
-    def attention(self, kernel: str, s: dict) -> dict:
+    def attention(self, kernel: str, s: dict) -> dict | None:
+        if kernel not in ("forward", "backward"):  # one candidate beside the others
+            return None
+
         def heads(count):
             return self.random(s["documents"], count, s["length"], s["head_dim"])
 

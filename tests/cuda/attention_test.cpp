@@ -10,6 +10,8 @@
 #include <memory>
 #include <numeric>
 #include <ostream>
+#include <string_view>
+#include <tuple>
 
 #include "engine/kernels/cuda/attention_ragged.h"
 #include "tests/cuda/attention_reference.h"
@@ -182,6 +184,27 @@ TEST_F(CudaAttention, PlainShapes) {
   }
 }
 
+// The candidate of sm_90a: rings of tiles that go round, groups that do not divide a tile, tiles
+// whose second half sees more keys, or that have none.
+TEST_F(CudaAttention, WarpgroupShapes) {
+  const Choice forward(attention_forward, "flash_wgmma");
+  const std::vector<Problem> problems = {
+      {{1, 1, 64}, {1, 0, 63, 64, 65, 127, 128, 129}},
+      {{1, 1, 128}, {400}},
+      {{3, 1, 64}, {90, 0, 43}},
+      {{2, 1, 128}, {300, 5}},
+      {{8, 2, 128}, {17, 33}},
+      {{5, 1, 64}, {200}},
+  };
+  for (const Problem& p : problems) {
+    for (const DType dtype : {DType::kBF16, DType::kF16}) {
+      compare(p, dtype);
+      if (std::string_view(attention_forward.last_label(Device::kCuda)) != "flash_wgmma")
+        GTEST_SKIP() << "this card has no code of sm_90a";
+    }
+  }
+}
+
 Values part(const Values& x, int64_t row, int64_t rows, int64_t columns) {
   return {x.begin() + row * columns, x.begin() + (row + rows) * columns};
 }
@@ -205,8 +228,11 @@ TEST_F(CudaAttention, APackedDocumentEqualsTheDocumentAlone) {
 }
 
 TEST_F(CudaAttention, EditingOneDocumentChangesNoBitOfAnother) {
-  for (const auto& [p, dtype] : {std::pair{Problem{{2, 1, 128}, {37, 50, 20}}, DType::kF16},
-                                 std::pair{Problem{{4, 1, 16}, {37, 50, 20}}, DType::kF32}}) {
+  for (const auto& [p, dtype, label] :
+       {std::tuple{Problem{{2, 1, 128}, {37, 50, 20}}, DType::kF16, "flash_mma"},
+        std::tuple{Problem{{2, 1, 128}, {37, 50, 20}}, DType::kF16, "flash_wgmma"},
+        std::tuple{Problem{{4, 1, 16}, {37, 50, 20}}, DType::kF32, "plain"}}) {
+    const Choice forward(attention_forward, label);
     const int64_t width = FusedHeads(p.shape).width(), out = p.out_width();
     const Values x = p.qkv(dtype), dy = p.dout(dtype);
     Values edited = x;
@@ -224,7 +250,10 @@ TEST_F(CudaAttention, EditingOneDocumentChangesNoBitOfAnother) {
 
 TEST_F(CudaAttention, TwoRunsGiveTheSameBits) {
   const Problem p{{4, 2, 64}, {90, 3, 40}};
-  EXPECT_EQ(run(p, DType::kF16), run(p, DType::kF16));
+  for (const char* label : {"flash_mma", "flash_wgmma"}) {
+    const Choice forward(attention_forward, label);
+    EXPECT_EQ(run(p, DType::kF16), run(p, DType::kF16)) << label;
+  }
 }
 
 TEST_F(CudaAttention, NoTokens) {
@@ -412,15 +441,23 @@ TEST_F(CudaAttention, TheCapabilityDecidesWhatRuns) {
     compare({{2, 1, claim.dim}, {66, 3}}, claim.dtype);
     EXPECT_STREQ(attention_forward.last_label(Device::kCuda), claim.label);
     EXPECT_STREQ(attention_backward.last_label(Device::kCuda), claim.label);
+    const Choice forward(attention_forward, "flash_wgmma");
+    compare({{2, 1, claim.dim}, {66, 3}}, claim.dtype);
+    const bool chosen = claim.major == 9 && claim.dtype == DType::kBF16;
+    EXPECT_STREQ(attention_forward.last_label(Device::kCuda), chosen ? "flash_wgmma" : claim.label);
   }
   runtime_.reset();
 }
 
 TEST_F(CudaAttention, TheOrderOfThreadsChangesNoBit) {
   using cuda_on_cpu::Order;
-  for (const auto& [p, dtype] : {std::pair{Problem{{4, 1, 64}, {70, 1, 30}}, DType::kBF16},
-                                 std::pair{Problem{{2, 1, 128}, {80}}, DType::kF16},
-                                 std::pair{Problem{{2, 1, 40}, {40, 3}}, DType::kF32}}) {
+  for (const auto& [p, dtype, label] :
+       {std::tuple{Problem{{4, 1, 64}, {70, 1, 30}}, DType::kBF16, "flash_mma"},
+        std::tuple{Problem{{2, 1, 128}, {80}}, DType::kF16, "flash_mma"},
+        std::tuple{Problem{{1, 1, 64}, {390, 1, 30}}, DType::kBF16, "flash_wgmma"},
+        std::tuple{Problem{{2, 1, 128}, {80, 270}}, DType::kF16, "flash_wgmma"},
+        std::tuple{Problem{{2, 1, 40}, {40, 3}}, DType::kF32, "plain"}}) {
+    const Choice forward(attention_forward, label);
     const Result want = run(p, dtype);
     for (const Order order : {Order::kDescending, Order::kRandom}) {
       cuda_on_cpu::set_order(order);

@@ -48,13 +48,13 @@ SPILLS = {
     "rope": (8, "argument reduction of double-precision sines"),
     "step_state": (8, "one thread that advances the clock"),
     "attention_ragged": (40, "strides of three tensors, indexed at run time, by one thread per document"),
-    "attention_flash_queries": (8, "255 registers at head_dim 128, a few bytes outside of the inner loop"),
     "attention_plain_forward": (64, "the fallback of any head_dim; not tuned"),
     "attention_plain_backward": (96, "the fallback of any head_dim; not tuned"),
 }
 # Kernels whose products run on tensor cores: files whose kernels must hold the instruction, at which architectures.
 TENSOR_CORES = [
     ("attention_flash", "HMMA", (75, 80, 86, 89, 90)),
+    ("attention_wgmma", "HGMMA", (90,)),
 ]
 
 Kernel = collections.namedtuple("Kernel", "file name base arch registers stack instructions")

@@ -96,7 +96,7 @@ __device__ __forceinline__ S& shared_memory() {
 #ifdef INKSTONE_CUDA_ON_CPU
   return *static_cast<S*>(cuda_on_cpu::Block::current().shared());
 #else
-  extern __shared__ __align__(128) unsigned char shared_bytes[];
+  extern __shared__ __align__(1024) unsigned char shared_bytes[];  // swizzles go by the address
   return *reinterpret_cast<S*>(shared_bytes);
 #endif
 }

@@ -16,6 +16,7 @@ class AsyncCopies {
     at_once_ = at_once;
     open_.clear();
     groups_.clear();
+    arrived_.clear();
   }
   // No source: zeros.
   void start(void* to, const void* from, std::size_t bytes) {
@@ -32,6 +33,12 @@ class AsyncCopies {
       groups_.pop_front();
     }
   }
+  // publish(to, bytes) of every copy that has arrived since the last time.
+  template <class Publish>
+  void publish_arrived(Publish publish) {
+    for (const Copy& copy : arrived_) publish(copy.to, copy.bytes);
+    arrived_.clear();
+  }
 
  private:
   struct Copy {
@@ -39,7 +46,7 @@ class AsyncCopies {
     const void* from;
     std::size_t bytes;
   };
-  static void arrive(std::vector<Copy>& copies) {
+  void arrive(std::vector<Copy>& copies) {
     for (const Copy& copy : copies) {
       if (copy.from == nullptr) {
         std::memset(copy.to, 0, copy.bytes);
@@ -47,11 +54,12 @@ class AsyncCopies {
         std::memcpy(copy.to, copy.from, copy.bytes);
       }
     }
+    arrived_.insert(arrived_.end(), copies.begin(), copies.end());
     copies.clear();
   }
 
   bool at_once_ = false;
-  std::vector<Copy> open_;
+  std::vector<Copy> open_, arrived_;
   std::deque<std::vector<Copy>> groups_;
 };
 

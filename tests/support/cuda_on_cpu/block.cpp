@@ -45,7 +45,7 @@ std::string text(dim3 d) {
 unsigned char* exact_allocation(std::size_t bytes) {
   if (bytes == 0) return nullptr;
   void* memory = nullptr;
-  if (posix_memalign(&memory, 128, bytes) != 0) throw std::bad_alloc();
+  if (posix_memalign(&memory, 1024, bytes) != 0) throw std::bad_alloc();
   return static_cast<unsigned char*>(memory);
 }
 
@@ -67,6 +67,8 @@ Block::Block(dim3 grid, dim3 block, std::size_t shared_bytes, const std::functio
       threads_(volume(block)),
       exchange_((volume(block) + kWarp - 1) / kWarp * kWarp * kExchangeBytes),
       copies_(volume(block)),
+      products_(volume(block)),
+      warpgroups_(volume(block) / kWarpgroup),
       shared_(exact_allocation(shared_bytes), [](unsigned char* memory) { std::free(memory); }) {}
 
 void Block::body(void* block) {
@@ -84,8 +86,9 @@ void Block::body(void* block) {
 void Block::start_threads() {
   auto& pool = fibers(threads_.size());
   for (std::size_t i = 0; i < threads_.size(); ++i) {
-    threads_[i] = {this, position(i, block_), State::kReady, 0};
+    threads_[i] = {this, position(i, block_), State::kReady, 0, nullptr};
     copies_[i].reset(current_order == Order::kDescending);
+    products_[i].reset(current_order == Order::kDescending);
     pool[i]->start(&Block::body, this);
   }
   alive_ = threads_.size();
@@ -98,6 +101,9 @@ void Block::run(dim3 index) {
   blockDim = block_;
   gridDim = grid_;
   if (shared_bytes_ > 0) std::memset(shared_.get(), 0xff, shared_bytes_);
+  fenced_.clear();
+  named_.fill({});
+  std::fill(warpgroups_.begin(), warpgroups_.end(), Meeting{});
   start_threads();
   const uint64_t seed = index.x + 7919ull * index.y + 104729ull * index.z;
   const std::vector<std::size_t> turns = turns_of(threads_.size(), seed);
@@ -114,9 +120,11 @@ bool Block::pass(const std::vector<std::size_t>& turns) {
   auto& pool = fibers(threads_.size());
   bool moved = false;
   for (const std::size_t i : turns) {
-    if (threads_[i].state != State::kReady) continue;
+    Thread& thread = threads_[i];
+    if (thread.state == State::kWaiting && (*thread.done)()) thread.state = State::kReady;
+    if (thread.state != State::kReady) continue;
     running_ = i;
-    threadIdx = threads_[i].index;
+    threadIdx = thread.index;
     pool[i]->resume();
     if (failure_) return false;
     moved = true;
@@ -170,6 +178,25 @@ void Block::sync_warp(uint32_t mask) {
   }
 }
 
+void Block::wait_until(const std::function<bool()>& done) {
+  if (done()) return;
+  threads_[running_].done = &done;
+  wait(State::kWaiting);
+}
+
+void Block::meet(Meeting& meeting, int threads) {
+  const uint64_t before = meeting.times();
+  meeting.arrive(threads);
+  wait_until([&meeting, before] { return meeting.times() != before; });
+}
+
+void Block::fence_copies() {
+  if (fenced_.empty()) fenced_.assign(shared_bytes_, 0xff);
+  copies().publish_arrived([this](void* to, std::size_t bytes) {
+    std::memcpy(fenced_.data() + (static_cast<unsigned char*>(to) - shared_.get()), to, bytes);
+  });
+}
+
 std::string Block::stuck() const {
   std::string message = "block " + text(index_) + " cannot go on:";
   const auto name_first = [&](State state, const char* what) {
@@ -183,6 +210,8 @@ std::string Block::stuck() const {
   };
   name_first(State::kAtBlockBarrier, "wait at the barrier of the block");
   name_first(State::kAtWarpBarrier, "wait at a barrier of their warp");
+  name_first(State::kWaiting,
+             "wait for others (a warpgroup, a named barrier, one in shared memory)");
   name_first(State::kDone, "have ended");
   return message;
 }

@@ -13,10 +13,12 @@
 #include <exception>
 #include <functional>
 #include <memory>
+#include <stdexcept>
 #include <string>
 #include <vector>
 
 #include "tests/support/cuda_on_cpu/async_copies.h"
+#include "tests/support/cuda_on_cpu/async_products.h"
 #include "tests/support/cuda_on_cpu/dim3.h"
 #include "tests/support/cuda_on_cpu/fiber.h"
 
@@ -28,8 +30,23 @@ enum class Order : uint8_t { kAscending, kDescending, kRandom };
 void set_order(Order order);  // of this OS thread's later launches
 [[nodiscard]] Order order();
 
-inline constexpr int kWarp = 32;
+inline constexpr int kWarp = 32, kWarpgroup = 4 * kWarp;
 inline constexpr std::size_t kExchangeBytes = 64;  // per lane
+
+// Opens whenever enough have arrived.
+class Meeting {
+ public:
+  void arrive(int needed) {
+    if (++arrived_ < needed) return;
+    arrived_ = 0;
+    ++times_;
+  }
+  [[nodiscard]] uint64_t times() const { return times_; }
+
+ private:
+  int arrived_ = 0;
+  uint64_t times_ = 0;
+};
 
 class Block {
  public:
@@ -44,9 +61,19 @@ class Block {
 
   // Of the thread that runs now.
   [[nodiscard]] AsyncCopies& copies() { return copies_[running_]; }
+  [[nodiscard]] AsyncProducts& products() { return products_[running_]; }
+
+  // Shared memory as wgmma sees it: copies that their thread waited for and then fenced.
+  [[nodiscard]] const unsigned char* fenced_shared() const { return fenced_.data(); }
+  void fence_copies();
 
   void sync_block();
   void sync_warp(uint32_t mask);
+  // The named barriers of the block, 1 to 15.
+  void meet_at(int id, int threads) { meet(named_.at(static_cast<std::size_t>(id)), threads); }
+  void arrive_at(int id, int threads) { named_.at(static_cast<std::size_t>(id)).arrive(threads); }
+  // Lets the others go on until done().
+  void wait_until(const std::function<bool()>& done);
   // read(lane -> const In&) after all lanes of the mask have given `mine`.
   template <class In, class Read>
   auto warp_collective(uint32_t mask, const In& mine, Read read) {
@@ -61,19 +88,40 @@ class Block {
     sync_warp(mask);
     return result;
   }
+  // The same for the 128 threads of a warpgroup: read(thread -> In).
+  template <class In, class Read>
+  void warpgroup_collective(const In& mine, Read read) {
+    static_assert(sizeof(In) <= kExchangeBytes);
+    const std::size_t first = running_ / kWarpgroup * kWarpgroup;
+    if (first + kWarpgroup > threads_.size())
+      throw std::runtime_error("a warpgroup needs 128 threads");
+    Meeting& meeting = warpgroups_[running_ / kWarpgroup];
+    std::memcpy(slot(lane()), &mine, sizeof(In));
+    meet(meeting, kWarpgroup);
+    read([this, first](int from) {
+      In value;
+      std::memcpy(&value,
+                  exchange_.data() + (first + static_cast<std::size_t>(from)) * kExchangeBytes,
+                  sizeof(In));
+      return value;
+    });
+    meet(meeting, kWarpgroup);
+  }
 
  private:
-  enum class State : uint8_t { kReady, kAtBlockBarrier, kAtWarpBarrier, kDone };
+  enum class State : uint8_t { kReady, kAtBlockBarrier, kAtWarpBarrier, kWaiting, kDone };
   struct Thread {
     Block* block = nullptr;
     dim3 index;
     State state = State::kReady;
     uint32_t mask = 0;
+    const std::function<bool()>* done = nullptr;  // of kWaiting
   };
   static void body(void* block);
   void start_threads();
   bool pass(const std::vector<std::size_t>& turns);
   void wait(State state);
+  void meet(Meeting& meeting, int threads);
   void release_block_if_complete();
   bool warp_complete(std::size_t first, uint32_t mask) const;
   [[nodiscard]] std::string stuck() const;
@@ -88,6 +136,10 @@ class Block {
   std::vector<Thread> threads_;
   std::vector<unsigned char> exchange_;
   std::vector<AsyncCopies> copies_;
+  std::vector<AsyncProducts> products_;
+  std::vector<unsigned char> fenced_;
+  std::array<Meeting, 16> named_;
+  std::vector<Meeting> warpgroups_;
   std::unique_ptr<unsigned char[], void (*)(unsigned char*)> shared_;
   std::exception_ptr failure_;
   std::size_t running_ = 0, alive_ = 0, at_barrier_ = 0;

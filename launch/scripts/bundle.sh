@@ -78,7 +78,8 @@ cp launch/scripts/bundle_run.sh "$root/run.sh"
 cp -r configs LICENSE "$root"
 find "$root/configs" -type f ! -name '*.yaml' -delete
 find "$root/configs" -type d -empty -delete
-cp -r tests/golden "$root/tests"
+mkdir "$root/tests/golden"
+cp -r tests/golden/models "$root/tests/golden"
 find bench \( -name '*.py' -o -name '*.sh' \) -exec cp --parents -t "$root" {} +
 # Where the benchmarks look for programs in a build folder: run.sh, which starts the program of the name it is called by.
 mkdir -p "$root/launch" "$root/bench/gpu"

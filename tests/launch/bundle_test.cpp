@@ -129,6 +129,17 @@ TEST_F(UnpackedBundle, TestsAllRunAndTheFailedOnesAreListed) {
   EXPECT_NE(result.out.find("== failed: bad_test\n"), std::string::npos) << result.out;
 }
 
+TEST_F(UnpackedBundle, ReasonToSkipIsSaidOncePerProgram) {
+  install_libraries();
+  const std::string skip = "echo 'a/b.cpp:7: Skipped'; echo 'no card here'\n";
+  script("bin/bad_test", skip + skip + "echo '[  SKIPPED ] 2 tests.'\n");
+  const ChildResult result = run({"tests"});
+  EXPECT_EQ(result.code, 0) << result.err;
+  EXPECT_NE(result.out.find("== bad_test\nskipped: no card here\n[  SKIPPED ] 2 tests.\n"),
+            std::string::npos)
+      << result.out;
+}
+
 TEST_F(UnpackedBundle, WrongArgumentsAreOneLine) {
   install_libraries();
   expect_one_line(run({"inkston"}), 2, "error[2]: run.sh: expected tests, a program of bin/");

@@ -48,7 +48,7 @@ void write_gradient(const Acc* logits, int64_t vocabulary, int64_t label, Acc ls
   const Acc of_label = exp_lane(logits[label] - lse) * factor - shift - at_label;
 #pragma omp simd
   for (int64_t j = 0; j < vocabulary; ++j)
-    gradient[j] = static_cast<T>(exp_lane(logits[j] - lse) * factor - shift);
+    gradient[j] = narrow<T>(static_cast<compute_t<T>>(exp_lane(logits[j] - lse) * factor - shift));
   gradient[label] = static_cast<T>(of_label);
 }
 

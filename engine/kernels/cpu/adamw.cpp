@@ -83,11 +83,12 @@ struct Draw {
 };
 
 // Words of elements [first, first + count); returns the place of element `first`.
+template <class Isa>
 inline const uint32_t* draw_words(const Draw& draw, int64_t first, int64_t count,
                                   uint32_t* buffer) {
   const int64_t block = first / 4, skip = first % 4;
-  philox_words(draw.key, static_cast<uint64_t>(block), 1, draw.update, 0, (skip + count + 3) / 4,
-               buffer);
+  constexpr auto* kWords = std::is_same_v<Isa, Avx512> ? philox_words_avx512 : philox_words;
+  kWords(draw.key, static_cast<uint64_t>(block), 1, draw.update, 0, (skip + count + 3) / 4, buffer);
   return buffer + skip;
 }
 
@@ -116,7 +117,7 @@ void update_all(const Tensor& grad, const AdamWOptions& options, const StepState
         chunk.m += first;
         chunk.v += first;
         if constexpr (kRandom<P, M, kMaster>)
-          chunk.words = draw_words(draw, global + first, chunk.count, words);
+          chunk.words = draw_words<Isa>(draw, global + first, chunk.count, words);
         update_range<P, M, kMaster>(chunk, factors);
       }
     });

@@ -7,6 +7,11 @@
 #include "engine/core/philox.h"
 
 namespace ink {
+
+// philox_words() below where the machine has AVX-512.
+void philox_words_avx512(PhiloxKey key, uint64_t lo, uint64_t lo_step, uint64_t hi,
+                         uint64_t hi_step, int64_t blocks, uint32_t* words);
+
 namespace {
 
 // words[4 * i + k] = word k of philox(key, counter_lo(i), counter_hi(i)), where either counter

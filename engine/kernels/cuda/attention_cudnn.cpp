@@ -4,6 +4,22 @@
 // batches, grouped heads; bf16 and f16, head_dim up to 128, sm_90 and newer, where its kernels use
 // instructions that flash_mma does not. One graph per shape, built at first use and kept for the
 // rank; a shape that cuDNN refuses is remembered, and the own kernels take it.
+//
+// What the headers of cudnn-frontend 1.32 say of it (include/cudnn_frontend/node); the rest only a
+// card can show.
+//   * sdpa_support_surface.h (forward): ragged offsets need a padding mask. Gradient, see below:
+//     ragged offsets with grouped heads need cuDNN 9.6. Both are kept here.
+//   * scaled_dot_product_flash_attention.h: statistics must be f32 (SDPANodeBase). A packed BHSD
+//     layout is asked of them only where they have no ragged offset (both nodes). With one and
+//     max_total_seq_len_q, the workspace that goes with them takes their stride and offset, "sized
+//     TH1" (CompositeSDPABackwardNode): the layout [T, H] of this file. Their dimensions are not
+//     looked at, so wrong ones would not be refused.
+//   * The same node refuses what forward takes: a longest document of one token, cuDNN 9.10.0 and
+//     9.10.1, ragged statistics on 12.x. Then backward is flash_mma's, with the same lse.
+//   * It sums gradients of shared heads from a copy per query head, of the stride of dK and dV
+//   times
+//     the heads of a group, 4 bytes per element: dK and dV are packed here, so that it is T * H *
+//     D.
 #include <cudnn_frontend.h>
 
 #include <array>
@@ -184,10 +200,18 @@ class Cudnn {
 
 HeadsLayout layout_of(const HeadsView& view) { return {head_stride(view), view.x_TC.row_stride()}; }
 
-// The view itself where its heads are evenly spaced, else as they will lie in a copy.
+// As the heads will lie in a copy.
+HeadsLayout copy_layout_of(const HeadsView& view) {
+  return {view.head_dim, view.heads * view.head_dim};
+}
+// The view itself where its heads are evenly spaced.
 HeadsLayout even_layout_of(const HeadsView& view) {
   const HeadsLayout layout = layout_of(view);
-  return layout.head != 0 ? layout : HeadsLayout{view.head_dim, view.heads * view.head_dim};
+  return layout.head != 0 ? layout : copy_layout_of(view);
+}
+// Of dK and dV.
+HeadsLayout shared_layout_of(const HeadsView& view, int64_t heads) {
+  return view.heads < heads ? copy_layout_of(view) : layout_of(view);
 }
 HeadsView even_copy(const HeadsView& view) {
   return side_by_side(Tensor(view.x_TC.runtime(), {view.x_TC.rows(), view.heads * view.head_dim},
@@ -216,8 +240,8 @@ GraphKey key_of(const Tensor& dout_TC, const HeadsView& q, const HeadsView& k, c
   GraphKey key = key_of(q, k, v, out_TC, documents);
   key.dout = {q.head_dim, dout_TC.row_stride()};
   key.dq = even_layout_of(dq);
-  key.dk = layout_of(dk);
-  key.dv = layout_of(dv);
+  key.dk = shared_layout_of(dk, q.heads);
+  key.dv = shared_layout_of(dv, q.heads);
   key.backward = true;
   const KernelTuning* tuning = tuning_of(q.x_TC.runtime());
   key.deterministic = tuning != nullptr && !tuning->measure;
@@ -281,14 +305,16 @@ void backward(const Tensor& dout_TC, const HeadsView& q, const HeadsView& k, con
               const Tensor& out_TC, const Tensor& lse_HT, const Documents& documents, HeadsView& dq,
               HeadsView& dk, HeadsView& dv) {
   const GraphKey key = key_of(dout_TC, q, k, v, out_TC, documents, dq, dk, dv);
-  HeadsView even_q = q, even_dq = dq;
+  const bool shared = k.heads < q.heads;
+  HeadsView even_q = q, even_dq = dq, own_dk = dk, own_dv = dv;
   if (head_stride(q) == 0) copy_heads(q, even_q = even_copy(q));
   if (head_stride(dq) == 0) even_dq = even_copy(dq);
+  if (shared) own_dk = even_copy(dk), own_dv = even_copy(dv);
   Tensor stats_TH(out_TC.runtime(), {key.tokens, key.heads}, DType::kF32, MemoryTag::kWorkspace);
   transpose_statistics(lse_HT, stats_TH);
-  Pointers pointers{{kQ, start_of(even_q)},   {kK, start_of(k)},      {kV, start_of(v)},
-                    {kOut, out_TC.raw()},     {kDout, dout_TC.raw()}, {kStats, stats_TH.raw()},
-                    {kDq, start_of(even_dq)}, {kDk, start_of(dk)},    {kDv, start_of(dv)}};
+  Pointers pointers{{kQ, start_of(even_q)},   {kK, start_of(k)},       {kV, start_of(v)},
+                    {kOut, out_TC.raw()},     {kDout, dout_TC.raw()},  {kStats, stats_TH.raw()},
+                    {kDq, start_of(even_dq)}, {kDk, start_of(own_dk)}, {kDv, start_of(own_dv)}};
   const RaggedBounds bounds = add_bounds(documents,
                                          {{kQ, key.q.row},
                                           {kK, key.k.row},
@@ -304,6 +330,7 @@ void backward(const Tensor& dout_TC, const HeadsView& q, const HeadsView& k, con
   backend.resource<Cudnn>().run(key, pointers, out_TC.runtime(), "attention_backward");
   backend.launched("attention_backward");
   if (head_stride(dq) == 0) copy_heads(even_dq, dq);
+  if (shared) copy_heads(own_dk, dk), copy_heads(own_dv, dv);
 }
 
 bool takes_forward(const HeadsView& q, const HeadsView& k, const HeadsView& v,

@@ -16,10 +16,8 @@
 //     looked at, so wrong ones would not be refused.
 //   * The same node refuses what forward takes: a longest document of one token, cuDNN 9.10.0 and
 //     9.10.1, ragged statistics on 12.x. Then backward is flash_mma's, with the same lse.
-//   * It sums gradients of shared heads from a copy per query head, of the stride of dK and dV
-//   times
-//     the heads of a group, 4 bytes per element: dK and dV are packed here, so that it is T * H *
-//     D.
+//   * It sums gradients of shared heads from a copy per query head: the stride of dK and dV times
+//     the heads of a group, 4 bytes per element. So dK and dV are packed here: T * H * D elements.
 #include <cudnn_frontend.h>
 
 #include <array>

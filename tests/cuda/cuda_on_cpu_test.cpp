@@ -4,8 +4,10 @@
 #include <cuda_runtime.h>
 #include <gtest/gtest.h>
 
+#include <array>
 #include <cmath>
 #include <numeric>
+#include <tuple>
 #include <vector>
 
 #include "engine/kernels/cuda/device.cuh"
@@ -69,6 +71,31 @@ TEST_F(CudaOnCpu, ARightKernelGivesTheSameInEveryOrder) {
 TEST_F(CudaOnCpu, AMissingBarrierShowsAsUnwrittenSharedMemory) {
   const std::vector<float> got = rotated(rotate<false>, Order::kAscending);
   EXPECT_TRUE(std::isnan(got[0]));
+}
+
+// How far warp 0 gets ahead of warp 1 at most.
+void lead_of_a_warp(float* lead) {
+  auto& steps = shared_memory<std::array<int, 2>>();
+  if (threadIdx.x % 32 == 0) steps[threadIdx.x / 32] = 0;
+  __syncthreads();
+  for (int i = 0; i < 1000; ++i) {
+    __syncwarp();
+    if (threadIdx.x % 32 != 0) continue;
+    ++steps[threadIdx.x / 32];
+    if (threadIdx.x == 0) *lead = fmaxf(*lead, static_cast<float>(steps[0] - steps[1]));
+  }
+}
+
+TEST_F(CudaOnCpu, WarpsRestInRandomOrder) {
+  for (const auto& [order, least, most] :
+       {std::tuple{Order::kAscending, 0.0f, 2.0f}, std::tuple{Order::kRandom, 32.0f, 1000.0f}}) {
+    const Tensor lead = zeros(runtime_, {1}, DType::kF32);
+    cuda_on_cpu::set_order(order);
+    launch(backend_, "lead", {.grid = 1, .block = 64, .shared_bytes = 8}, lead_of_a_warp,
+           lead.data<float>());
+    EXPECT_GE(to_vector<float>(lead)[0], least);
+    EXPECT_LE(to_vector<float>(lead)[0], most);
+  }
 }
 
 void sum_of_block(const float* in, float* out) {

@@ -12,6 +12,9 @@ thread_local dim3 threadIdx, blockIdx, blockDim, gridDim;
 namespace ink::cuda_on_cpu {
 namespace {
 
+// A quarter of the warps stands still so long in random order: others run far ahead of them.
+constexpr uint64_t kPassesOfRest = 128;
+
 thread_local Block* current_block = nullptr;
 thread_local Order current_order = Order::kAscending;
 
@@ -109,17 +112,23 @@ void Block::run(dim3 index) {
   const std::vector<std::size_t> turns = turns_of(threads_.size(), seed);
   Block* before = current_block;
   current_block = this;
-  while (alive_ > 0 && pass(turns)) {
+  std::mt19937_64 random(seed);
+  uint64_t resting = 0;  // a bit per warp
+  for (uint64_t passes = 0; alive_ > 0; ++passes) {
+    if (current_order == Order::kRandom && passes % kPassesOfRest == 0)
+      resting = random() & random();
+    if (!pass(turns, resting) && (resting == 0 || !pass(turns, 0))) break;
   }
   current_block = before;
   if (failure_) std::rethrow_exception(failure_);
   if (alive_ > 0) throw std::runtime_error(stuck());
 }
 
-bool Block::pass(const std::vector<std::size_t>& turns) {
+bool Block::pass(const std::vector<std::size_t>& turns, uint64_t resting) {
   auto& pool = fibers(threads_.size());
   bool moved = false;
   for (const std::size_t i : turns) {
+    if ((resting >> i / kWarp & 1) != 0) continue;
     Thread& thread = threads_[i];
     if (thread.state == State::kWaiting && (*thread.done)()) thread.state = State::kReady;
     if (thread.state != State::kReady) continue;

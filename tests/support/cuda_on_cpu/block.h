@@ -24,8 +24,8 @@
 
 namespace ink::cuda_on_cpu {
 
-// The order in which the blocks of a grid, and the runnable threads of a block, take their turns. A
-// kernel that is right gives the same bits in all of them.
+// The order in which the blocks of a grid, and the runnable threads of a block, take their turns;
+// in random order warps also rest now and then. A kernel that is right gives the same bits in all.
 enum class Order : uint8_t { kAscending, kDescending, kRandom };
 void set_order(Order order);  // of this OS thread's later launches
 [[nodiscard]] Order order();
@@ -119,7 +119,7 @@ class Block {
   };
   static void body(void* block);
   void start_threads();
-  bool pass(const std::vector<std::size_t>& turns);
+  bool pass(const std::vector<std::size_t>& turns, uint64_t resting);
   void wait(State state);
   void meet(Meeting& meeting, int threads);
   void release_block_if_complete();

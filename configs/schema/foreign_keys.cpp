@@ -93,7 +93,8 @@ constexpr ForeignKey kForeign[] = {
     {"param_scheduler", kXTuner, "optim.schedule"},
     {"max_norm", kXTuner, "optim.clip_norm"},
     {"max_grad_norm", kFactory, "optim.clip_norm"},
-    {"loss_watchdog_threshold", kAxolotl, "train.loss_watchdog"},
+    {"loss_watchdog_threshold", kAxolotl, "train.loss_watchdog.factor"},
+    {"loss_watchdog_patience", kAxolotl, "train.loss_watchdog.patience"},
     {"sequence_parallel_size", kXTuner, "parallel.sequence"},
     {"sp_size", kXTuner, "parallel.sequence"},
     {"tp_size", kXTuner, "parallel.tensor"},
@@ -124,11 +125,9 @@ constexpr std::string_view kPlanned[] = {
     "train.compat",
     "train.freeze",
     "train.offload",
-    "train.loss_watchdog",
     "train.eval_tasks",
     "train.phases",
     "optim.lora_plus_ratio",
-    "checkpoint.keep_best",
     "log.samples.system",
 };
 

@@ -47,10 +47,18 @@ struct Choices<HfExport> {
       {"last", HfExport::kLast}, {"always", HfExport::kAlways}, {"never", HfExport::kNever}};
 };
 
+enum class BestBy { kEvalLoss };
+
+template <>
+struct Choices<BestBy> {
+  static constexpr Choice<BestBy> kBuilt[] = {{"eval_loss", BestBy::kEvalLoss}};
+};
+
 struct CheckpointSection {
   std::string dir;
   int64_t every = 500;
   int64_t keep = 3;
+  std::optional<BestBy> keep_best;
   HfExport hf = HfExport::kLast;
   bool async = true;
   std::optional<std::string> resume;
@@ -61,6 +69,9 @@ struct CheckpointSection {
     v.field("every", every, "steps between two saves; the end of the run is always saved",
             at_least(1));
     v.field("keep", keep, "newest saves that are kept", at_least(1));
+    v.field("keep_best", keep_best,
+            "save whenever an evaluation is the best so far, and keep that save beside the newest; "
+            "unset = no");
     v.field("hf", hf, "which saves also hold full weights in Hugging Face form");
     v.field("async", async, "write in the background");
     v.field("resume", resume, "latest, a run directory or a step-N; unset = a fresh start");

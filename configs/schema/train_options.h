@@ -1,4 +1,4 @@
-// The `train` section of a run file (length, batch, device, guards) and the fault hooks for tests.
+// The `train` section of a run file: length, batch, device, guards.
 #pragma once
 
 #include <cstdint>
@@ -6,6 +6,7 @@
 #include <vector>
 
 #include "configs/schema/field.h"
+#include "configs/schema/guard_options.h"
 
 namespace ink {
 
@@ -67,6 +68,8 @@ struct TrainSection {
   double label_smoothing = 0;
   double z_loss = 0;
   int64_t max_skipped = 20;
+  std::optional<LossWatchdogOptions> loss_watchdog;
+  std::optional<int64_t> self_check_every;
 
   template <class V>
   void fields(V& v) {
@@ -102,38 +105,17 @@ struct TrainSection {
     v.field("label_smoothing", label_smoothing, "mass given to the whole vocabulary", below(0, 1));
     v.field("z_loss", z_loss, "weight of the mean of log(Z)^2", at_least(0));
     v.field("max_skipped", max_skipped,
-            "stop with 5 after this many steps in a row with a non-finite gradient", at_least(1));
+            "stop with 5 after this many skipped steps in a row: non-finite gradients, and spikes "
+            "of loss_watchdog",
+            at_least(1));
+    v.field("loss_watchdog", loss_watchdog,
+            "what to do when the loss jumps; {} = warn; unset = nobody watches");
+    v.field("self_check_every", self_check_every,
+            "steps between two self-checks (gradient norm, replicas), the first step included; "
+            "unset = none, or 100 with --self-check",
+            at_least(1));
   }
   friend bool operator==(const TrainSection&, const TrainSection&) = default;
-};
-
-struct NanGradient {
-  int64_t step = 1;
-  int64_t rank = 0;
-
-  template <class V>
-  void fields(V& v) {
-    v.field("step", step, "step whose gradient is spoilt", at_least(1));
-    v.field("rank", rank, "rank that spoils its own", at_least(0));
-  }
-  friend bool operator==(const NanGradient&, const NanGradient&) = default;
-};
-
-// Deliberate faults, announced at start; absent in every ordinary run.
-struct FaultSection {
-  std::optional<NanGradient> nan_gradient;
-  std::optional<double> step_delay_ms;
-  std::optional<int64_t> step_delay_rank;
-
-  template <class V>
-  void fields(V& v) {
-    v.field("nan_gradient", nan_gradient, "write a NaN into one gradient");
-    v.field("step_delay_ms", step_delay_ms, "sleep at the end of every step, in milliseconds",
-            at_least(0));
-    v.field("step_delay_rank", step_delay_rank, "the one rank that sleeps; unset = all",
-            at_least(0));
-  }
-  friend bool operator==(const FaultSection&, const FaultSection&) = default;
 };
 
 }  // namespace ink

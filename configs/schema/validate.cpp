@@ -86,8 +86,11 @@ class Checker {
       if (!names.insert(set.name).second)
         refuse(key + ".name", "expected every name once, got {} twice", set.name);
     }
-    if (run_.train.eval_every && eval.sets.empty() && !eval.fraction && !eval.path)
+    const bool none = eval.sets.empty() && !eval.fraction && !eval.path;
+    if (run_.train.eval_every && none)
       refuse("train.eval_every", "expected data.eval to say on what, got none");
+    if (run_.checkpoint.keep_best && none)
+      refuse("checkpoint.keep_best", "expected data.eval to say on what, got none");
   }
 
   void schedule() const {

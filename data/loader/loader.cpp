@@ -119,6 +119,7 @@ class Loader::Worker {
             sources_[static_cast<size_t>(slot.draw.source)].packs->row(slot.draw.pack);
         batch.trained += static_cast<int64_t>(row.trained);
         batch.real_tokens += static_cast<int64_t>(row.length);
+        batch.pack_ids.push_back(sample_id(slot));
         ++batch.packs;
       }
       if (place / micro % options_.dp_size == options_.dp_rank) own.push_back(slot);

@@ -43,14 +43,14 @@ struct StepBatch {
   bool skipped = false;                  // data consumed, no update: micro_batches is empty
   std::vector<HostBatch> micro_batches;  // of this rank
   // Of the whole global batch:
-  int64_t trained = 0;      // N, the divisor of the loss
-  int64_t real_tokens = 0;  // without padding
-  int64_t packs = 0;        // without empty ones
-  int64_t tokens = 0;       // with padding
-  std::vector<int64_t>
-      sample_ids;      // of this rank, in the order of its slots; unique over sources; -1 = empty
-  double epoch = 0;    // after this step
-  SamplerState state;  // after this step: what a checkpoint keeps
+  int64_t trained = 0;              // N, the divisor of the loss
+  int64_t real_tokens = 0;          // without padding
+  int64_t packs = 0;                // without empty ones
+  int64_t tokens = 0;               // with padding
+  std::vector<int64_t> pack_ids;    // unique over sources, in the order of the slots
+  std::vector<int64_t> sample_ids;  // pack_ids of this rank's slots; -1 = empty
+  double epoch = 0;                 // after this step
+  SamplerState state;               // after this step: what a checkpoint keeps
 };
 
 class Loader {

@@ -39,11 +39,12 @@ INK_HOST_DEVICE inline void prepare_update(const StepOptions& options, StepState
 INK_HOST_DEVICE inline void advance(double sum_squares, const StepOptions& options,
                                     StepState& state) {
   state.grad_norm = std::sqrt(sum_squares) / state.loss_scale;
-  state.skip = std::isfinite(state.grad_norm) ? 0 : 1;
+  const bool finite = std::isfinite(state.grad_norm);
+  state.skip = finite && !options.veto ? 0 : 1;
   if (state.skip) {
     ++state.skipped;
     ++state.skipped_in_a_row;
-    back_off(options.loss_scale, state);
+    if (!finite) back_off(options.loss_scale, state);
   } else {
     state.skipped_in_a_row = 0;
     prepare_update(options, state);

@@ -62,6 +62,7 @@ struct StepOptions {
   double beta1 = 0.9, beta2 = 0.95,
          beta2_decay = 0;  // beta2_decay c > 0: beta2 = max(beta2, 1 - (t + 1)^-c)
   double clip_norm = 1.0;  // 0 = no clipping
+  bool veto = false;       // of this step: no update, whatever the norm
 };
 
 // The global batch being worked on. The host writes it before the first micro-batch.
@@ -100,10 +101,10 @@ static_assert(sizeof(StepState) % 8 == 0);
   return state;
 }
 
-// Decides the step: norm = sqrt(sum_squares) / loss_scale; not finite: skip, back off; else lr,
-// clip factor, bias corrections and updates + 1. Clip factor (reference): c = (norm + 1e-6) /
-// clip_norm, gradients / c if c > 1. sum_squares: f64 scalar tensor. state: u8 tensor that holds
-// one StepState.
+// Decides the step: norm = sqrt(sum_squares) / loss_scale; not finite: skip, back off; veto: skip;
+// else lr, clip factor, bias corrections and updates + 1. Clip factor (reference): c = (norm +
+// 1e-6) / clip_norm, gradients / c if c > 1. sum_squares: f64 scalar tensor. state: u8 tensor that
+// holds one StepState.
 DECLARE_KERNEL(advance_step,
                void(const Tensor& sum_squares, const StepOptions& options, Tensor& state));
 

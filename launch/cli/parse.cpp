@@ -1,5 +1,9 @@
 #include "launch/cli/parse.h"
 
+#include <algorithm>
+#include <string_view>
+#include <vector>
+
 #include "engine/core/cpu_features.h"
 #include "engine/kernels/library_versions.h"
 #include "engine/tensor/backend.h"
@@ -31,6 +35,24 @@ void accept_no_verb(CLI::App& app) {
   for (CLI::App* sub : app.get_subcommands([](CLI::App*) { return true; })) accept_no_verb(*sub);
 }
 
+// Is the word behind --resume its value? Not where it is a flag, a run file or a key=value.
+bool is_checkpoint(std::string_view word) {
+  const bool override = word.find('=') < word.find('/');
+  return !word.starts_with('-') && !override && !word.ends_with(".yaml") && !word.ends_with(".yml");
+}
+
+// train --resume without a value is --resume=latest.
+std::vector<std::string> words_of(int argc, char** argv) {
+  std::vector<std::string> words(argv + std::min(argc, 1), argv + argc);
+  const auto verb = std::ranges::find_if(words, [](const auto& w) { return !w.starts_with('-'); });
+  if (verb == words.end() || *verb != "train") return words;
+  for (size_t i = 0; i < words.size(); ++i) {
+    if (words[i] == "--resume" && (i + 1 == words.size() || !is_checkpoint(words[i + 1])))
+      words[i] = "--resume=latest";
+  }
+  return words;
+}
+
 }  // namespace
 
 std::string version_text() {
@@ -57,7 +79,9 @@ std::optional<ExitCode> parse_command_line(int argc, char** argv, CommandLine& c
   add_verbs(app, command);
   accept_no_verb(app);
   try {
-    app.parse(argc, argv);
+    std::vector<std::string> words = words_of(argc, argv);
+    std::reverse(words.begin(), words.end());  // the order that CLI11 takes
+    app.parse(std::move(words));
   } catch (const CLI::Success& done) {
     app.exit(done);
     return ExitCode::kDone;

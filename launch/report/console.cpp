@@ -1,5 +1,7 @@
 #include "launch/report/console.h"
 
+#include <fmt/ranges.h>
+
 #include <algorithm>
 #include <cmath>
 #include <cstdio>
@@ -87,14 +89,13 @@ std::string clock_text(double seconds) {
 std::string step_line(const StepRow& row, std::optional<double> eta) {
   const std::string total = std::to_string(row.total_steps);
   const bool updated = row.skip_reason.empty();
-  const bool has_loss = updated || row.skip_reason == "non-finite";
   std::string line = fmt::format(
       "step  {:>{}}/{} {:>5.1f}%  loss {}  lr {:.2e}  |g| {}  {:>4.0f} tok/s  mfu {:>5}  mem {}  "
       "skip {}",
       row.step, total.size(), total,
       100 * share_of(static_cast<double>(row.step), static_cast<double>(row.total_steps)),
-      has_loss ? fitted(row.loss, 4, 6) : "     -", row.lr,
-      has_loss ? fitted(row.grad_norm, 3, 5) : "    -", row.tokens_per_s, percent(row.mfu),
+      row.computed() ? fitted(row.loss, 4, 6) : "     -", row.lr,
+      row.computed() ? fitted(row.grad_norm, 3, 5) : "    -", row.tokens_per_s, percent(row.mfu),
       memory_text(row), row.skipped);
   if (row.loss_scale != 1) line += fmt::format("  scale {:.0f}", row.loss_scale);
   line += fmt::format("  data {}  eta {}", percent(share_of(row.data_time, row.step_time)),
@@ -134,13 +135,31 @@ std::string eval_lines(const EvalRow& row) {
 }
 
 std::string checkpoint_line(const CheckpointRow& row) {
-  return fmt::format("save  step {}  {}  {} in {:.1f} s", row.step, row.path, size_text(row.bytes),
-                     row.seconds);
+  return fmt::format("save  step {}  {}  {} in {:.1f} s{}{}", row.step, row.path,
+                     size_text(row.bytes), row.seconds, row.best ? "  best" : "",
+                     row.loss_spike ? "  in a loss spike" : "");
 }
 
 std::string sample_block(const SampleRow& row) {
   return fmt::format("sample  step {}  {} tokens  {}\n  prompt: {}\n  text:   {}", row.step,
                      row.tokens, row.stop_reason, row.prompt, row.text);
+}
+
+std::string spike_line(const SpikeRow& row) {
+  return fmt::format(
+      "step {}: the loss {:.4f} is {:.1f} times {:.4f}, the median of the steps before it; packs "
+      "{}; {}",
+      row.step, row.loss, row.loss / row.reference, row.reference, fmt::join(row.packs, " "),
+      row.action == "skip" ? "no update was made" : "the update was made");
+}
+
+std::string self_check_line(const SelfCheckRow& row) {
+  std::string text = fmt::format("check step {}", row.step);
+  if (row.grad_norm)
+    text += fmt::format("  |g| {:.6g}, recomputed {:.6g}", *row.grad_norm, *row.recomputed);
+  text += row.ranks > 1 ? fmt::format("  {} hashes equal on {} ranks", row.compared, row.ranks)
+                        : std::string("  one rank, no replicas");
+  return text + fmt::format("  {:.3f} s", row.seconds);
 }
 
 std::string end_line(const EndRow& row) {

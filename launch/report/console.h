@@ -36,6 +36,8 @@ class EtaEstimate {
 [[nodiscard]] std::string eval_lines(const EvalRow& row);
 [[nodiscard]] std::string checkpoint_line(const CheckpointRow& row);
 [[nodiscard]] std::string sample_block(const SampleRow& row);
+[[nodiscard]] std::string spike_line(const SpikeRow& row);
+[[nodiscard]] std::string self_check_line(const SelfCheckRow& row);
 [[nodiscard]] std::string end_line(const EndRow& row);
 
 enum class Tone { kPlain, kQuiet, kGood, kWarning };

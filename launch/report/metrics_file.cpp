@@ -53,7 +53,6 @@ void MetricsFile::run(const RunRow& row, const std::string& version) {
 }
 
 void MetricsFile::step(const StepRow& row, std::optional<double> eta) {
-  const bool computed = row.skip_reason.empty() || row.skip_reason == "non-finite";
   const double percent = row.total_steps > 0 ? 100.0 * static_cast<double>(row.step) /
                                                    static_cast<double>(row.total_steps)
                                              : 0.0;
@@ -62,9 +61,9 @@ void MetricsFile::step(const StepRow& row, std::optional<double> eta) {
          {"total_steps", row.total_steps},
          {"epoch", row.epoch},
          {"percent", percent},
-         {"loss", computed ? Json(row.loss) : Json(nullptr)},
+         {"loss", row.computed() ? Json(row.loss) : Json(nullptr)},
          {"lr", row.lr},
-         {"grad_norm", computed ? Json(row.grad_norm) : Json(nullptr)},
+         {"grad_norm", row.computed() ? Json(row.grad_norm) : Json(nullptr)},
          {"loss_scale", row.loss_scale},
          {"beta2", row.beta2},
          {"skipped", row.skipped},
@@ -113,7 +112,9 @@ void MetricsFile::checkpoint(const CheckpointRow& row) {
          {"step", row.step},
          {"path", row.path},
          {"bytes", row.bytes},
-         {"seconds", row.seconds}});
+         {"seconds", row.seconds},
+         {"best", row.best},
+         {"loss_spike", row.loss_spike}});
 }
 
 void MetricsFile::sample(const SampleRow& row) {
@@ -127,6 +128,28 @@ void MetricsFile::sample(const SampleRow& row) {
 
 void MetricsFile::warning(const std::string& code, const std::string& text) {
   write({{"event", "warning"}, {"code", code}, {"text", text}});
+}
+
+void MetricsFile::spike(const SpikeRow& row, const std::string& text) {
+  write({{"event", "warning"},
+         {"code", "loss_spike"},
+         {"text", text},
+         {"step", row.step},
+         {"loss", row.loss},
+         {"reference", row.reference},
+         {"length", row.length},
+         {"action", row.action},
+         {"packs", row.packs}});
+}
+
+void MetricsFile::self_check(const SelfCheckRow& row) {
+  write({{"event", "self_check"},
+         {"step", row.step},
+         {"grad_norm", optional_number(row.grad_norm)},
+         {"recomputed", optional_number(row.recomputed)},
+         {"ranks", row.ranks},
+         {"compared", row.compared},
+         {"seconds", row.seconds}});
 }
 
 void MetricsFile::end(const EndRow& row) {

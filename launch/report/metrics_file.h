@@ -26,6 +26,8 @@ class MetricsFile {
   void checkpoint(const CheckpointRow& row);
   void sample(const SampleRow& row);
   void warning(const std::string& code, const std::string& text);
+  void spike(const SpikeRow& row, const std::string& text);
+  void self_check(const SelfCheckRow& row);
   void end(const EndRow& row);
 
  private:

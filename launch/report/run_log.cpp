@@ -98,10 +98,9 @@ void RunLog::step(const StepRow& row) {
   s.eta.add(row);
   const std::optional<double> eta = s.eta.seconds();
   s.metrics.step(row, eta);
-  const bool computed = row.skip_reason.empty() || row.skip_reason == "non-finite";
-  s.plot.add_step(row.step, computed ? row.loss : std::nan(""), row.lr);
+  s.plot.add_step(row.step, row.computed() ? row.loss : std::nan(""), row.lr);
   s.report.last = row;
-  if (computed) {
+  if (row.computed()) {
     s.scalar("train/loss", row.step, row.loss);
     s.scalar("train/grad_norm", row.step, row.grad_norm);
   }
@@ -157,6 +156,18 @@ void RunLog::warning(const std::string& code, const std::string& text) {
   sinks_->metrics.warning(code, text);
   sinks_->report.warnings.emplace_back(code, text);
   sinks_->console.show(fmt::format("warning[{}]: {}", code, text), Tone::kWarning);
+}
+
+void RunLog::spike(const SpikeRow& row) {
+  const std::string text = spike_line(row);
+  sinks_->metrics.spike(row, text);
+  sinks_->report.warnings.emplace_back("loss_spike", text);
+  sinks_->console.show("warning[loss_spike]: " + text, Tone::kWarning);
+}
+
+void RunLog::self_check(const SelfCheckRow& row) {
+  sinks_->metrics.self_check(row);
+  sinks_->console.show(self_check_line(row), Tone::kQuiet);
 }
 
 void RunLog::note(const std::string& text) {

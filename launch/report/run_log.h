@@ -30,8 +30,9 @@ struct StepRow {
   int64_t step = 0, total_steps = 0;
   double epoch = 0;
   double loss = 0, lr = 0, grad_norm = 0, loss_scale = 1, beta2 = 0;
-  int64_t skipped = 0;      // non-finite steps since start
-  std::string skip_reason;  // why this step made no update: "", "non-finite", "empty", "skip_steps"
+  int64_t skipped = 0;  // non-finite steps and vetoed ones since start
+  // Why this step made no update: "", "non-finite", "loss_spike", "empty", "skip_steps".
+  std::string skip_reason;
   int64_t tokens = 0, trained_tokens = 0,
           total_tokens = 0;  // of the step, without padding; of the run so far
   double tokens_per_s = 0, tokens_per_s_per_device = 0;
@@ -41,6 +42,11 @@ struct StepRow {
   double fill_rate = 1;                                   // share of tokens that are not padding
   int64_t mem_peak = 0, mem_reserved = 0, mem_limit = 0;  // bytes of this rank
   double elapsed = 0;  // seconds since this part of the run began
+
+  // Has it a loss and a norm, with or without an update?
+  [[nodiscard]] bool computed() const {
+    return skip_reason != "empty" && skip_reason != "skip_steps";
+  }
 };
 
 struct EvalSetRow {
@@ -59,6 +65,23 @@ struct CheckpointRow {
   int64_t step = 0;
   std::string path;
   uint64_t bytes = 0;
+  double seconds = 0;
+  bool best = false, loss_spike = false;  // how it is marked
+};
+
+// A step whose loss train.loss_watchdog found too high.
+struct SpikeRow {
+  int64_t step = 0;
+  double loss = 0, reference = 0;  // of the step; median of those before
+  int64_t length = 0;              // spikes in a row
+  std::vector<int64_t> packs;      // of the global batch
+  std::string action;              // what was done: "warn", "skip" or "stop"
+};
+
+struct SelfCheckRow {
+  int64_t step = 0;
+  std::optional<double> grad_norm, recomputed;  // none: the step had no gradients
+  int64_t ranks = 1, compared = 0;              // hashes, each over all ranks
   double seconds = 0;
 };
 
@@ -86,6 +109,8 @@ class RunLog {
   void checkpoint(const CheckpointRow& row);  // also redraws loss.svg and report.html
   void sample(const SampleRow& row);
   void warning(const std::string& code, const std::string& text);
+  void spike(const SpikeRow& row);  // a warning of code loss_spike
+  void self_check(const SelfCheckRow& row);
   void note(const std::string& text);  // console and log.txt only
   void end(const EndRow& row);
   // After a resume at this step: rows of later steps of the interrupted part are left out of the

@@ -8,21 +8,27 @@ namespace ink {
 namespace {
 
 // Everything of a run that is not a tensor.
-nlohmann::json trainer_state(Session& session, const RunCounters& counters,
-                             const SamplerState& sampler) {
+nlohmann::json trainer_state(Session& session, const RunRecord& record) {
+  const RunCounters& counters = record.counters;
   const SessionPlan& plan = session.plan();
   nlohmann::json state{{"step", counters.step},
                        {"tokens", counters.tokens},
                        {"trained_tokens", counters.trained},
                        {"total_steps", plan.total_steps},
                        {"optimizer", to_json(session.optimizer().state())},
-                       {"sampler", sampler.to_json()},
+                       {"sampler", record.sampler.to_json()},
                        {"data", plan.data.identity()},
                        {"config", dump_run(plan.run)}};
   if (nlohmann::json choices = kernel_choices(session.runtime()); !choices.is_null())
     state["kernels"] = std::move(choices);
+  if (!record.loss_watchdog.is_null()) state["loss_watchdog"] = record.loss_watchdog;
+  set_marks(state, record.marks);
   return state;
 }
+
+std::string name_of_step(int64_t step) { return step < 0 ? "none" : fmt::format("step-{}", step); }
+
+int64_t best_step(const CheckpointMarks& marks) { return marks.best ? marks.best->step : -1; }
 
 }  // namespace
 
@@ -45,22 +51,34 @@ CheckpointKeeper::CheckpointKeeper(Session& session, RunLog* log, std::string ru
       version_(std::move(version)),
       write_hf_(std::move(write_hf)) {}
 
-void CheckpointKeeper::save(const RunCounters& counters, const SamplerState& sampler) {
-  if (saved_step_ != counters.step) write(counters, sampler, false);
+void CheckpointKeeper::resumed_at(int64_t step, const CheckpointMarks& marks) {
+  saved_step_ = step;
+  saved_marks_ = marks;
+  if (marks.loss_spike.is_null()) good_step_ = step;
 }
 
-void CheckpointKeeper::save_last(const RunCounters& counters, const SamplerState& sampler) {
+void CheckpointKeeper::save(const RunRecord& record) {
+  if (saved_step_ != record.counters.step) write(record, false);
+}
+
+// What this step was saved with may lack hf/, or the mark of an evaluation that came later.
+void CheckpointKeeper::save_last(const RunRecord& record) {
   const bool wants_hf = write_hf_ && session_.plan().run.checkpoint.hf != HfExport::kNever;
-  if (saved_step_ != counters.step || (wants_hf && !saved_hf_)) write(counters, sampler, true);
+  if (saved_step_ != record.counters.step || (wants_hf && !saved_hf_) ||
+      best_step(saved_marks_) != best_step(record.marks))
+    write(record, true);
   tell(saver_.wait());
   session_.world().barrier();
 }
 
-void CheckpointKeeper::write(const RunCounters& counters, const SamplerState& sampler, bool last) {
+void CheckpointKeeper::write(const RunRecord& record, bool last) {
+  const int64_t step = record.counters.step;
   const SessionPlan& plan = session_.plan();
   const CheckpointSection& options = plan.run.checkpoint;
   tell(saver_.wait());
-  saved_step_ = counters.step;
+  saved_step_ = step;
+  saved_marks_ = record.marks;
+  if (record.marks.loss_spike.is_null()) good_step_ = step;
   saved_hf_ =
       write_hf_ && (options.hf == HfExport::kAlways || (last && options.hf == HfExport::kLast));
   if (session_.world().rank() != 0) return;
@@ -68,11 +86,11 @@ void CheckpointKeeper::write(const RunCounters& counters, const SamplerState& sa
                    .run_id = run_id_,
                    .writer = writer_info(plan, version_),
                    .keep = options.keep};
+  if (record.marks.best) save.best = record.marks.best->step;
   if (saved_hf_) save.write_hf = write_hf_;
   const std::vector<StateTensor> tensors =
       state_tensors(session_.model().parameters(), session_.optimizer());
-  Snapshot snapshot =
-      take_snapshot(counters.step, trainer_state(session_, counters, sampler), tensors);
+  Snapshot snapshot = take_snapshot(step, trainer_state(session_, record), tensors);
   if (options.async && !last) {
     saver_.start(std::move(snapshot), std::move(save));
   } else {
@@ -87,11 +105,13 @@ void CheckpointKeeper::tell(const std::optional<SaveReport>& report) {
   log_->checkpoint({.step = report->step,
                     .path = report->path.string(),
                     .bytes = report->bytes,
-                    .seconds = report->seconds});
+                    .seconds = report->seconds,
+                    .best = best_step(saved_marks_) == report->step,
+                    .loss_spike = !saved_marks_.loss_spike.is_null()});
 }
 
-std::string CheckpointKeeper::last_saved() const {
-  return saved_step_ < 0 ? "none" : fmt::format("step-{}", saved_step_);
-}
+std::string CheckpointKeeper::last_saved() const { return name_of_step(saved_step_); }
+
+std::string CheckpointKeeper::last_good() const { return name_of_step(good_step_); }
 
 }  // namespace ink

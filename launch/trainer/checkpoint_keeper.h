@@ -10,6 +10,7 @@
 
 #include "launch/report/run_log.h"
 #include "launch/trainer/session.h"
+#include "optim/checkpoint/marks.h"
 #include "optim/checkpoint/save.h"
 
 namespace ink {
@@ -17,6 +18,14 @@ namespace ink {
 struct RunCounters {
   int64_t step = 0, tokens = 0, trained = 0;  // tokens without padding; targets
   double loss = 0;                            // of the last step that had one
+};
+
+// Everything of a run that a save records beside the tensors and what the session knows.
+struct RunRecord {
+  RunCounters counters;
+  SamplerState sampler;
+  nlohmann::json loss_watchdog;  // its state; null without one
+  CheckpointMarks marks;
 };
 
 // What bit-exact resume of this run is promised for.
@@ -29,18 +38,20 @@ class CheckpointKeeper {
                    WriteHf write_hf);
 
   // A checkpoint of this step exists already: the run was resumed from it.
-  void resumed_at(int64_t step) { saved_step_ = step; }
-  void save(const RunCounters& counters, const SamplerState& sampler);
+  void resumed_at(int64_t step, const CheckpointMarks& marks);
+  void save(const RunRecord& record);
   // The save that ends the run: blocking, with hf/ if the run asks for it; returns on every rank
   // when it is published.
-  void save_last(const RunCounters& counters, const SamplerState& sampler);
+  void save_last(const RunRecord& record);
   // Reports a background save that has finished.
   void poll();
   // For messages: "step-20", or "none".
   [[nodiscard]] std::string last_saved() const;
+  // The same, without saves that are marked.
+  [[nodiscard]] std::string last_good() const;
 
  private:
-  void write(const RunCounters& counters, const SamplerState& sampler, bool last);
+  void write(const RunRecord& record, bool last);
   void tell(const std::optional<SaveReport>& report);
 
   Session& session_;
@@ -48,7 +59,8 @@ class CheckpointKeeper {
   std::string run_id_, version_;
   WriteHf write_hf_;
   BackgroundSaver saver_;
-  int64_t saved_step_ = -1;
+  int64_t saved_step_ = -1, good_step_ = -1;
+  CheckpointMarks saved_marks_;
   bool saved_hf_ = false;  // the save of saved_step_ holds hf/
 };
 

@@ -43,8 +43,9 @@ StepRow make_step_row(Session& session, const StepBatch& batch, const StepResult
   row.skipped = result.state.skipped;
   row.skip_reason = batch.skipped            ? "skip_steps"
                     : result.empty           ? "empty"
-                    : result.state.skip != 0 ? "non-finite"
-                                             : "";
+                    : result.state.skip == 0 ? ""
+                    : result.spiked()        ? "loss_spike"
+                                             : "non-finite";
   row.tokens = batch.real_tokens;
   row.trained_tokens = batch.trained;
   row.fill_rate = batch.tokens > 0

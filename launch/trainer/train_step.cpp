@@ -65,7 +65,8 @@ void TrainStep::sum_over_ranks(std::span<double> values) {
 void TrainStep::start(const StepWork& work) {
   Started started{.empty = work.trained == 0, .local = work.local};
   if (started.empty) {
-    read_later(started, Tensor());
+    read_losses_later(started, Tensor());
+    read_later(started);
     started_.push_back(std::move(started));
     return;
   }
@@ -81,9 +82,16 @@ void TrainStep::start(const StepWork& work) {
   }
   {
     const TraceRange range("update");
-    optimizer_.step();
+  if (work.reduced) work.reduced();
+  if (work.veto) {
+    read_losses_later(started, losses_M);
+    read_sums(started);
+    started.vetoed = work.veto(started.sums[0]);
   }
-  read_later(started, losses_M);
+    optimizer_.step(started.vetoed ? Update::kNone : Update::kIfFinite);
+  }
+  if (!started.losses) read_losses_later(started, losses_M);
+  read_later(started);
   started_.push_back(std::move(started));
   if (group_.size() == 1 && !options_.keep_gradients) table_.release_gradients();
 }
@@ -109,11 +117,8 @@ void TrainStep::micro_batches(const StepWork& work, Tensor& losses_M) {
 
 // Ranks on the processor add up when the step is finished, as they wait for each other anyway. On a
 // card that would wait for the next step too: the values are gathered behind this one.
-void TrainStep::read_later(Started& started, const Tensor& losses_M) {
+void TrainStep::read_losses_later(Started& started, const Tensor& losses_M) {
   DeviceBackend& backend = runtime_.backend();
-  started.state =
-      backend.read_later(optimizer_.state_tensor().raw(), optimizer_.state_tensor().bytes());
-  started.squares = backend.read_later(optimizer_.squares().raw(), optimizer_.squares().bytes());
   const int64_t loss_bytes = losses_M.defined() ? losses_M.bytes() : 0;
   if (group_.size() == 1 || runtime_.device() == Device::kCpu) {
     started.losses = backend.read_later(losses_M.raw(), loss_bytes);
@@ -131,7 +136,15 @@ void TrainStep::read_later(Started& started, const Tensor& losses_M) {
 }
 
 // {loss, local values}, added in f64, micro-batch after micro-batch and then rank after rank.
-std::vector<double> TrainStep::read_sums(Started& started) {
+void TrainStep::read_sums(Started& started) {
+  if (!started.sums.empty()) return;
+void TrainStep::read_later(Started& started) {
+  DeviceBackend& backend = runtime_.backend();
+  started.state =
+      backend.read_later(optimizer_.state_tensor().raw(), optimizer_.state_tensor().bytes());
+  started.squares = backend.read_later(optimizer_.squares().raw(), optimizer_.squares().bytes());
+}
+
   const bool wide = model_.dtype() == DType::kF64;
   const std::span<const std::byte> bytes = started.losses->wait();
   const bool gathered = started.ranks > 1;
@@ -150,21 +163,24 @@ std::vector<double> TrainStep::read_sums(Started& started) {
     sums[0] += loss;
     for (size_t i = 0; i < local.size(); ++i) sums[1 + i] += local[i];
   }
-  if (!gathered) sum_over_ranks(sums);
-  return sums;
+  if (!gathered) {
+    const auto start = Clock::now();
+    sum_over_ranks(sums);
+    started.comm_seconds += seconds_since(start);
+  }
+  started.sums = std::move(sums);
 }
 
 StepResult TrainStep::finish() {
   CHECK(!started_.empty(), "no step was started");
   Started started = std::move(started_.front());
   started_.pop_front();
-  StepResult result{.empty = started.empty, .comm_seconds = started.comm_seconds};
+  StepResult result{.empty = started.empty, .vetoed = started.vetoed};
   result.state = value_at<StepState>(started.state->wait(), 0);
-  const auto start = Clock::now();
-  const std::vector<double> sums = read_sums(started);
-  if (started.ranks == 1) result.comm_seconds += seconds_since(start);
-  result.loss = sums[0];
-  std::copy(sums.begin() + 1, sums.end(), result.sums.begin());
+  read_sums(started);
+  result.comm_seconds = started.comm_seconds;
+  result.loss = started.sums[0];
+  std::copy(started.sums.begin() + 1, started.sums.end(), result.sums.begin());
   if (result.empty || result.state.skip == 0) return result;
   const std::span<const std::byte> bytes = started.squares->wait();
   std::vector<double> squares(bytes.size() / sizeof(double));

@@ -44,16 +44,25 @@ struct StepWork {
   // Called with the gradients complete on this rank, before they are reduced (fault hooks).
   std::function<void()> spoil = {};
   std::array<double, 2> local{};  // of this rank, to be summed over the ranks with the loss
+  // Called with the gradients summed over the ranks, before the update (self-check, fault hooks).
+  std::function<void()> reduced = {};
+  // Called with the loss of the global batch before the update; true: no update. The loss is then
+  // waited for, where otherwise nothing waits before finish().
+  std::function<bool(double loss)> veto = {};
 };
 
 struct StepResult {
   double loss = 0;           // of the whole global batch
   bool empty = false;        // no trained token anywhere: nothing was updated
   StepState state;           // after the step: lr, norm, skip
+  bool vetoed = false;       // StepWork::veto: nothing was updated
   std::string bad_gradient;  // name of the first non-finite one when the step was skipped for it
   double comm_seconds = 0;   // the host's wait for reductions
   std::array<double, 2> sums{};  // StepWork::local over the ranks
 };
+
+  // Skipped for the veto alone.
+  [[nodiscard]] bool spiked() const { return vetoed && bad_gradient.empty(); }
 
 struct EvalResult {
   double loss = 0, accuracy = 0;  // per trained token
@@ -89,15 +98,17 @@ class TrainStep {
  private:
   // A step on its way.
   struct Started {
-    bool empty = false;
+    bool empty = false, vetoed = false;
     std::array<double, 2> local{};
     double comm_seconds = 0;
     std::unique_ptr<HostRead> state, squares, losses;
-    int64_t ranks = 1;  // whose losses and local values were gathered
+    int64_t ranks = 1;         // whose losses and local values were gathered
+    std::vector<double> sums;  // read already, for the veto
   };
   void micro_batches(const StepWork& work, Tensor& losses_M);
-  void read_later(Started& started, const Tensor& losses_M);
-  [[nodiscard]] std::vector<double> read_sums(Started& started);
+  void read_losses_later(Started& started, const Tensor& losses_M);
+  void read_later(Started& started);
+  void read_sums(Started& started);
 
   Runtime& runtime_;
   const Decoder& model_;

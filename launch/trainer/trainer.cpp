@@ -1,9 +1,11 @@
 #include "launch/trainer/trainer.h"
 
 #include <array>
+#include <cmath>
 
 #include "engine/io/json.h"
 #include "launch/machine_peak.h"
+#include "launch/report/metrics_file.h"
 #include "launch/trainer/signals.h"
 
 namespace ink {
@@ -28,20 +30,40 @@ Trainer::Trainer(Session& session, RunLog* log, TrainerOptions options,
       log_(log),
       options_(std::move(options)),
       keeper_(session, log, options_.run_id, options_.version, options_.write_hf),
+      watchdog_(session.plan().run.train.loss_watchdog),
       sampler_({.seed = static_cast<uint64_t>(session.plan().run.train.seed),
                 .drawn = std::vector<int64_t>(session.plan().data.train.size(), 0)}),
-      late_(session.runtime().device() != Device::kCpu) {
-  if (!resume) return;
+      self_check_(session.model().parameters(), session.optimizer(), session.world(),
+                  {.every = session.plan().run.train.self_check_every,
+                   .first_step = resume ? resume->value("step", int64_t{0}) + 1 : 1,
+                   .clip_norm = session.plan().run.optim.clip_norm}),
+      late_(session.runtime().device() != Device::kCpu && !watchdog_.does(SpikeAction::kSkip)) {
+  if (resume) restore(*resume);
+}
+
+void Trainer::restore(const nlohmann::json& state) {
   const std::string place = "checkpoint";
-  const JsonReader reader(*resume, place, "trainer");
+  const JsonReader reader(state, place, "trainer");
   if (!session_.plan().allow_data_change)
     session_.plan().data.check_identity(reader.at("data"), place);
   sampler_ = SamplerState::from_json(reader.at("sampler"), place);
   counters_ = {.step = reader.integer("step", 0),
                .tokens = reader.integer("tokens", 0),
                .trained = reader.integer("trained_tokens", 0)};
+  if (reader.has("loss_watchdog")) watchdog_.restore(reader.at("loss_watchdog"), place);
+  const CheckpointMarks marks = marks_of(state, place);
+  if (session_.plan().run.checkpoint.keep_best) best_ = marks.best;
   resumed_ = true;
-  keeper_.resumed_at(counters_.step);
+  keeper_.resumed_at(counters_.step, marks);
+}
+
+RunRecord Trainer::record() const {
+  RunRecord record{.counters = counters_,
+                   .sampler = sampler_,
+                   .loss_watchdog = watchdog_.state(),
+                   .marks = {.best = best_, .loss_spike = nullptr}};
+  if (watchdog_.spike()) record.marks.loss_spike = record.loss_watchdog.at("spike");
+  return record;
 }
 
 EndReason Trainer::run() {
@@ -71,10 +93,11 @@ EndReason Trainer::run() {
     if (plan.run.log.samples.every > 0 && counters_.step % plan.run.log.samples.every == 0)
       sample();
     stopped = stopped || vote_at_step();
-    if (counters_.step % plan.run.checkpoint.every == 0 && counters_.step < plan.total_steps &&
-        !stopped) {
+    const bool due =
+        counters_.step % plan.run.checkpoint.every == 0 || (best_ && best_->step == counters_.step);
+    if (due && counters_.step < plan.total_steps && !stopped) {
       flush();
-      keeper_.save(counters_, sampler_);
+      keeper_.save(record());
     }
     keeper_.poll();
   }
@@ -84,7 +107,7 @@ EndReason Trainer::run() {
     static_cast<void>(evaluate());
     sample();
   }
-  keeper_.save_last(counters_, sampler_);
+  keeper_.save_last(record());
   return reason;
 }
 
@@ -113,7 +136,21 @@ bool Trainer::evaluate() {
   }
   row.seconds = seconds_since(start);
   if (log_ != nullptr) log_->eval(row);
+  judge(row);
   return true;
+}
+
+// The untrained model of step 0 is no candidate, nor is one in the middle of a loss spike.
+void Trainer::judge(const EvalRow& row) {
+  if (!session_.plan().run.checkpoint.keep_best || row.step == 0 || watchdog_.spike()) return;
+  const double loss = mean_loss(row);
+  if (!std::isfinite(loss) || (best_ && loss >= best_->eval_loss)) return;
+  if (log_ != nullptr)
+    log_->note(fmt::format(
+        "best  step {}  eval loss {:.4f}{}", row.step, loss,
+        best_ ? fmt::format(", before it step {} with {:.4f}", best_->step, best_->eval_loss)
+              : ""));
+  best_ = {.step = row.step, .eval_loss = loss};
 }
 
 void Trainer::sample() {

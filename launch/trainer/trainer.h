@@ -5,6 +5,10 @@
 // every step boundary, so all ranks save the same step. On a card a step is read when the next one
 // has been issued, and at once where something else needs it: an evaluation, samples, a save, the
 // end.
+//
+// Guards of numbers, the same decision on every rank: steps that make no update (watch_skips), the
+// loss (LossWatchdog), gradients and replicas (SelfCheck). An evaluation that is the best so far is
+// saved at once, with checkpoint.keep_best.
 #pragma once
 
 #include <chrono>
@@ -15,6 +19,8 @@
 #include "data/loader/eval_loader.h"
 #include "launch/report/run_log.h"
 #include "launch/trainer/checkpoint_keeper.h"
+#include "launch/trainer/loss_watchdog.h"
+#include "launch/trainer/self_check.h"
 #include "launch/trainer/session.h"
 
 namespace ink {
@@ -37,7 +43,8 @@ class Trainer {
   Trainer(Session& session, RunLog* log, TrainerOptions options,
           const std::optional<nlohmann::json>& resume);
 
-  // Error 5 after train.max_skipped non-finite steps in a row.
+  // Error 5 after train.max_skipped skipped steps in a row, in a loss spike that stops the run, and
+  // for a self-check that fails.
   EndReason run();
 
   [[nodiscard]] int64_t step() const { return counters_.step; }
@@ -52,13 +59,19 @@ class Trainer {
     std::chrono::steady_clock::time_point start;
     double data_seconds = 0;
     int64_t total_tokens = 0;  // of the run, with this step
+    bool check = false;        // a self-check is due
   };
   // On a card the step before is read and reported when this one has been issued.
   void one_step(StepBatch batch, double data_seconds);
   void flush();  // reads and reports what is on its way
   void report(const Issued& issued, const StepResult& result, double seconds);
   void watch_skips(const StepBatch& batch, const StepResult& result);
+  void watch_loss(const StepBatch& batch, const StepResult& result);
+  void check_self(const StepBatch& batch, const StepResult& result);
+  void restore(const nlohmann::json& state);
+  [[nodiscard]] RunRecord record() const;
   bool evaluate();
+  void judge(const EvalRow& row);
   void sample();
   // Does any rank want to stop? Collective.
   [[nodiscard]] bool vote_to_stop();
@@ -69,9 +82,12 @@ class Trainer {
   RunLog* log_;
   TrainerOptions options_;
   CheckpointKeeper keeper_;
+  LossWatchdog watchdog_;
+  std::optional<BestSave> best_;
   SamplerState sampler_;  // after the last step
   bool resumed_ = false;
   RunCounters counters_;
+  SelfCheck self_check_;
   bool late_;  // results are read a step late
   std::optional<Issued> issued_;
   std::chrono::steady_clock::time_point reported_;  // when the last step was read

@@ -1,7 +1,6 @@
 // One step of the trainer: issued, read, told.
-#include <fmt/ranges.h>
-
 #include "launch/machine_peak.h"
+#include "launch/trainer/bit_flip.h"
 #include "launch/trainer/faults.h"
 #include "launch/trainer/step_row.h"
 #include "launch/trainer/trainer.h"
@@ -14,17 +13,29 @@ using Clock = std::chrono::steady_clock;
 }  // namespace
 
 void Trainer::one_step(StepBatch batch, double data_seconds) {
-  Issued issued{.start = Clock::now(), .data_seconds = data_seconds};
+  Issued issued{
+      .start = Clock::now(), .data_seconds = data_seconds, .check = self_check_.due(batch.step)};
   if (!batch.skipped) {
     double squared = 0;
     for (const HostBatch& host : batch.micro_batches) squared += squared_lengths(host);
     const int rank = session_.world().rank();
-    session_.step().start({.micro_batches = batch.micro_batches,
-                           .trained = batch.trained,
-                           .step = batch.step,
-                           .spoil = gradient_fault(session_.plan().run.faults, batch.step, rank,
-                                                   session_.model().parameters()),
-                           .local = {squared, wants_to_stop() ? 1.0 : 0.0}});
+    const auto& faults = session_.plan().run.faults;
+    const auto slots = session_.optimizer().slots();
+    StepWork work{.micro_batches = batch.micro_batches,
+                  .trained = batch.trained,
+                  .step = batch.step,
+                  .spoil = gradient_fault(faults, batch.step, rank, session_.model().parameters()),
+                  .reduced = gradient_flip(faults, batch.step, rank, slots),
+                  .local = {squared, wants_to_stop() ? 1.0 : 0.0}};
+    if (issued.check)
+      work.reduced = [this, flip = std::move(work.reduced)] {
+        if (flip) flip();
+        self_check_.look_at_gradients();
+      };
+    if (watchdog_.does(SpikeAction::kSkip))
+      work.veto = [this, step = batch.step](double loss) { return watchdog_.judge(step, loss); };
+    session_.step().start(work);
+    flip_parameter(faults, batch.step, rank, slots);
     if (const std::string note = session_.step().take_note(); log_ != nullptr && !note.empty())
       log_->warning("cuda_graph", note);
   }
@@ -36,8 +47,9 @@ void Trainer::one_step(StepBatch batch, double data_seconds) {
   issued.batch = std::move(batch);
   issued.total_tokens = counters_.tokens;
   if (late_ || issued.batch.skipped) flush();  // the step before this one
+  const bool at_once = !late_ || issued.check;
   issued_ = std::move(issued);
-  if (!late_) flush();
+  if (at_once) flush();
 }
 
 void Trainer::flush() {
@@ -59,8 +71,11 @@ void Trainer::flush() {
       std::chrono::duration<double>(now - issued.start).count() + issued.data_seconds;
   const double in_line = std::chrono::duration<double>(now - reported_).count();
   reported_ = now;
-  report(issued, result, late_ ? std::min(alone, in_line) : alone);
+  const double checked = issued.check ? self_check_.seconds() : 0;
+  report(issued, result, (late_ ? std::min(alone, in_line) : alone) - checked);
+  watch_loss(issued.batch, result);
   watch_skips(issued.batch, result);
+  if (issued.check) check_self(issued.batch, result);
 }
 
 void Trainer::report(const Issued& issued, const StepResult& result, double seconds) {
@@ -89,25 +104,6 @@ void Trainer::report(const Issued& issued, const StepResult& result, double seco
   // After the first row, which is not kept waiting for it.
   if (!peak_ && !issued.batch.skipped)
     peak_ = measure_peak(session_.runtime(), plan.seat, plan.model.compute);
-}
-
-void Trainer::watch_skips(const StepBatch& batch, const StepResult& result) {
-  if (batch.skipped || result.empty || result.state.skip == 0) return;
-  const std::string place = fmt::format("step {}", batch.step);
-  if (log_ != nullptr) {
-    log_->warning(
-        "nonfinite",
-        fmt::format("{}: no update was made; first bad gradient {}; packs {}; last save {}", place,
-                    result.bad_gradient, fmt::join(batch.sample_ids, " "), keeper_.last_saved()));
-  }
-  const int64_t in_a_row = result.state.skipped_in_a_row;
-  if (in_a_row < session_.plan().run.train.max_skipped) return;
-  throw Error(
-      ExitCode::kNumerical, place,
-      fmt::format(
-          "expected a finite gradient norm, got {} non-finite steps in a row (train.max_skipped)",
-          in_a_row),
-      "last good checkpoint: " + keeper_.last_saved());
 }
 
 }  // namespace ink

@@ -1,5 +1,6 @@
 #include "launch/verbs/inspect_paths.h"
 
+#include <algorithm>
 #include <map>
 
 #include "configs/schema/gallery.h"
@@ -43,6 +44,12 @@ ordered_json writer_object(const WriterInfo& writer) {
   return {{"version", writer.version}, {"instruction_set", writer.instruction_set},
           {"device", writer.device},   {"libraries", writer.libraries},
           {"threads", writer.threads}, {"layout", writer.layout}};
+}
+
+// "best", "loss_spike": only what is there.
+void add_marks(ordered_json& row, const CheckpointMarks& marks) {
+  if (marks.best) row["best"] = {{"step", marks.best->step}, {"eval_loss", marks.best->eval_loss}};
+  if (!marks.loss_spike.is_null()) row["loss_spike"] = marks.loss_spike;
 }
 
 ordered_json split_object(const SplitSizes& sizes) {
@@ -97,6 +104,7 @@ ordered_json describe_checkpoint(const fs::path& path, Verify verify) {
   result["parameters"] = parameters;
   result["dtypes"] = dtypes;
   result["trainer"] = scalars_of(m.trainer);
+  add_marks(result, marks_of(m.trainer, checkpoint.path.string()));
   result["hf"] = hf;
   if (verify == Verify::kYes) result["verified"] = true;
   result["tensors"] = tensor_lines(m);
@@ -106,14 +114,21 @@ ordered_json describe_checkpoint(const fs::path& path, Verify verify) {
 ordered_json describe_run_directory(const fs::path& path, Verify verify) {
   ordered_json result{{"kind", "run"}, {"path", path.string()}};
   ordered_json checkpoints = ordered_json::array();
-  for (const FoundCheckpoint& found : find_checkpoints(path)) {
+  const std::vector<FoundCheckpoint> all = find_checkpoints(path);
+  // The newest one that is whole knows which the best is.
+  const auto newest = std::ranges::find(all, "", &FoundCheckpoint::problem);
+  const std::optional<BestSave> best = newest == all.end() ? std::nullopt : newest->marks.best;
+  for (const FoundCheckpoint& found : all) {
     if (verify == Verify::kYes) static_cast<void>(open_checkpoint(found.path));
-    checkpoints.push_back({{"name", found.path.filename().string()},
-                           {"step", found.step},
-                           {"problem", found.problem}});
+    ordered_json row{
+        {"name", found.path.filename().string()}, {"step", found.step}, {"problem", found.problem}};
+    if (best && best->step == found.step) row["best"] = true;
+    if (!found.marks.loss_spike.is_null()) row["loss_spike"] = true;
+    checkpoints.push_back(std::move(row));
   }
   if (const fs::path config = path / "run.yaml"; fs::exists(config))
     result["model"] = describe_config(config)["model"];
+  add_marks(result, {.best = best, .loss_spike = nullptr});
   result["checkpoints"] = std::move(checkpoints);
   if (const fs::path metrics = path / "metrics.jsonl"; fs::exists(metrics))
     result["last_step"] = last_step_row(metrics);

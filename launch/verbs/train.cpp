@@ -13,6 +13,7 @@
 #include "engine/kernels/library_versions.h"
 #include "launch/rendezvous/agreement.h"
 #include "launch/rendezvous/share.h"
+#include "launch/trainer/bit_flip.h"
 #include "launch/trainer/data_wait.h"
 #include "launch/trainer/hf_writer.h"
 #include "launch/trainer/peer_watch.h"
@@ -32,17 +33,22 @@ namespace fs = std::filesystem;
 struct TrainArguments {
   std::string file;
   std::vector<std::string> overrides;
-  bool dry_run = false, overwrite = false, no_verify = false;
+  bool dry_run = false, overwrite = false, no_verify = false, self_check = false;
   SessionFlags flags;
   std::optional<std::string> resume, out;
   std::optional<int64_t> max_steps;
 };
 
+constexpr int64_t kSelfCheckEvery = 100;  // steps, where the run file does not say
+
 LoadedRun load(const TrainArguments& arguments) {
   std::vector<std::string> overrides = arguments.overrides;
   if (arguments.out) overrides.push_back("checkpoint.dir=" + *arguments.out);
   if (arguments.resume) overrides.push_back("checkpoint.resume=" + *arguments.resume);
-  return load_run(arguments.file, overrides);
+  LoadedRun loaded = load_run(arguments.file, overrides);
+  std::optional<int64_t>& every = loaded.options.train.self_check_every;
+  if (arguments.self_check && !every) every = kSelfCheckEvery;
+  return loaded;
 }
 
 // What must be the same everywhere before ranks do anything together.
@@ -63,8 +69,8 @@ OpenedCheckpoint find_resume(const RunOptions& run, const TrainArguments& argume
   return opened;
 }
 
-// Rank 0 looks and verifies, the others open what it found: listings of a shared file system may
-// differ between machines.
+// Rank 0 looks and verifies, the others take its word and the manifest it read: what they see of a
+// shared file system may be older.
 std::optional<OpenedCheckpoint> resume_on_all_ranks(Launch& launch, const RunOptions& run,
                                                     const TrainArguments& arguments,
                                                     std::vector<std::string>& notices) {
@@ -74,12 +80,22 @@ std::optional<OpenedCheckpoint> resume_on_all_ranks(Launch& launch, const RunOpt
     if (launch.rank == 0) opened = find_resume(run, arguments);
   });
   const std::string path = share_text(launch, opened.path.string());
-  agreed(launch, [&] {
-    if (launch.rank != 0 && !path.empty()) opened = open_checkpoint(path, false);
-  });
+  const std::string manifest =
+      share_text(launch, opened.path.empty() ? "" : manifest_text(opened.manifest));
   for (const std::string& notice : opened.notices) notices.push_back(notice);
   if (path.empty()) return std::nullopt;
+  agreed(launch, [&] {
+    if (launch.rank != 0) opened = checkpoint_from(path, manifest);
+    if (!marks_of(opened.manifest.trainer, path).loss_spike.is_null())
+      notices.push_back(fmt::format("{} was saved in a loss spike", path));
+  });
   return opened;
+}
+
+// The trainer section to go on from. The best save of another run directory is not in this one.
+nlohmann::json state_of(nlohmann::json trainer, const OpenedCheckpoint& from, const fs::path& to) {
+  if (from.path.parent_path().lexically_normal() != to.lexically_normal()) trainer.erase("best");
+  return trainer;
 }
 
 // One line for every check that the command line lifts.
@@ -144,11 +160,12 @@ ExitCode train(Launch& launch, PeerWatch& watch, const TrainArguments& arguments
     with_memory_levers(model, run, [&] {
       session = std::make_unique<Session>(std::move(plan), *launch.world, launch.options);
       if (resume) {
-        state = session->restore(*resume);
+        state = state_of(session->restore(*resume), *resume, run.checkpoint.dir);
       } else {
         for (std::string& notice : session->start_fresh()) notices.push_back(std::move(notice));
       }
     });
+    check_bit_flips(run.faults, launch.size, session->optimizer().slots());
   });
   std::unique_ptr<RunLog> log;
   TrainerOptions options{.max_steps = arguments.max_steps, .version = INKSTONE_VERSION};
@@ -211,7 +228,9 @@ void add_train(CLI::App& app, CommandLine& command) {
   verb->add_option("overrides", arguments->overrides, "key.sub=value, such as train.steps=100");
   verb->add_flag("--dry-run", arguments->dry_run,
                  "check everything, print memory and steps, start nothing");
-  verb->add_option("--resume", arguments->resume, "latest, a run directory or a step-N");
+  verb->add_option("--resume", arguments->resume,
+                   "go on from latest (also without a value), a run directory or a step-N")
+      ->type_name("[DIR|latest]");
   verb->add_option("--out", arguments->out, "run directory (checkpoint.dir)");
   verb->add_option("--max-steps", arguments->max_steps,
                    "stop after this step; the schedule keeps its length")
@@ -219,6 +238,9 @@ void add_train(CLI::App& app, CommandLine& command) {
   verb->add_flag("--overwrite", arguments->overwrite,
                  "start again in a directory that holds a run");
   verb->add_flag("--no-verify", arguments->no_verify, "resume without checking file hashes");
+  verb->add_flag("--self-check", arguments->self_check,
+                 "check gradient norm and replicas at the first step and every "
+                 "train.self_check_every (100)");
   verb->add_option("--allow-missing", arguments->flags.import.allow_missing,
                    "tensors of model.path that may be absent (pattern); they start random")
       ->allow_extra_args(false);

@@ -29,11 +29,12 @@ std::vector<FoundCheckpoint> find_checkpoints(const fs::path& run_directory, boo
   for (const auto& entry : fs::directory_iterator(run_directory, ignored)) {
     const auto step = step_of(entry.path().filename().string());
     if (!step || !entry.is_directory()) continue;
-    FoundCheckpoint checkpoint{*step, entry.path(), {}};
+    FoundCheckpoint checkpoint{*step, entry.path(), {}, {}};
     try {
       const Manifest manifest = read_manifest(entry.path(), verify);
       if (manifest.step != *step)
         checkpoint.problem = fmt::format("manifest.json is of step {}", manifest.step);
+      checkpoint.marks = marks_of(manifest.trainer, (entry.path() / "manifest.json").string());
     } catch (const Error& error) {
       checkpoint.problem = error.place() + ": " + error.what();
     }
@@ -71,6 +72,12 @@ OpenedCheckpoint open_latest(const fs::path& run_directory, bool verify) {
   }
   opened.manifest = {};
   return opened;
+}
+
+OpenedCheckpoint checkpoint_from(const fs::path& path, const std::string& manifest) {
+  return {.path = path,
+          .manifest = parse_manifest(manifest, (path / "manifest.json").string()),
+          .notices = {}};
 }
 
 OpenedCheckpoint open_checkpoint(const fs::path& path, bool verify) {

@@ -8,6 +8,7 @@
 #include <vector>
 
 #include "optim/checkpoint/manifest.h"
+#include "optim/checkpoint/marks.h"
 
 namespace ink {
 
@@ -15,6 +16,7 @@ struct FoundCheckpoint {
   int64_t step = 0;
   std::filesystem::path path;
   std::string problem;  // why it cannot be used; empty = its manifest is valid
+  CheckpointMarks marks;
 };
 
 // Every step-N of the directory, newest first; temporary directories are left out. verify: the hash
@@ -34,6 +36,9 @@ struct OpenedCheckpoint {
 // `latest` semantics: the newest checkpoint whose files verify; path is empty where there is none.
 [[nodiscard]] OpenedCheckpoint open_latest(const std::filesystem::path& run_directory,
                                            bool verify = true);
+// On a rank that looks at nothing itself: what another one opened, from the text of its manifest.
+[[nodiscard]] OpenedCheckpoint checkpoint_from(const std::filesystem::path& path,
+                                               const std::string& manifest);
 // An explicit step-N directory, or a run directory (its latest; Error 3 when it has none). Error 3
 // when damaged.
 [[nodiscard]] OpenedCheckpoint open_checkpoint(const std::filesystem::path& path,

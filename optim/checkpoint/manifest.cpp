@@ -106,10 +106,13 @@ std::string manifest_text(const Manifest& manifest) {
 
 Manifest read_manifest(const std::filesystem::path& checkpoint, bool verify) {
   const std::filesystem::path path = checkpoint / "manifest.json";
-  const std::string text = read_text(path, JsonLimits{}.max_bytes);
-  if (verify) check_seal(text, path.string());
-  const json document = parse_json(text, path.string());
-  const JsonReader reader(document, path.string());
+  return parse_manifest(read_text(path, JsonLimits{}.max_bytes), path.string(), verify);
+}
+
+Manifest parse_manifest(const std::string& text, const std::string& place, bool verify) {
+  if (verify) check_seal(text, place);
+  const json document = parse_json(text, place);
+  const JsonReader reader(document, place);
   if (reader.integer("format") != kManifestFormat)
     throw reader.error("format", fmt::format("{}", kManifestFormat));
   Manifest manifest{.step = reader.integer("step", 0),

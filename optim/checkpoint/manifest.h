@@ -52,6 +52,9 @@ struct Manifest {
 [[nodiscard]] nlohmann::ordered_json to_json(const Manifest& manifest);
 // Error 3 with the file and the key. verify: its own hash too.
 [[nodiscard]] Manifest read_manifest(const std::filesystem::path& checkpoint, bool verify = true);
+// From the text of manifest.json; place: what errors name.
+[[nodiscard]] Manifest parse_manifest(const std::string& text, const std::string& place,
+                                      bool verify = true);
 // The sealed text of manifest.json.
 [[nodiscard]] std::string manifest_text(const Manifest& manifest);
 // Sizes and hashes of every listed file; Error 3 with the file, expected and found.

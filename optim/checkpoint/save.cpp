@@ -52,11 +52,11 @@ void remove_checkpoint(const fs::path& path) {
   fs::remove_all(doomed);
 }
 
-void remove_old(const fs::path& directory, int64_t keep) {
+void remove_old(const fs::path& directory, const SaveOptions& options) {
   std::vector<FoundCheckpoint> found = find_checkpoints(directory);
   std::erase_if(found, [](const FoundCheckpoint& c) { return !c.problem.empty(); });
-  for (size_t i = static_cast<size_t>(keep); i < found.size(); ++i)
-    remove_checkpoint(found[i].path);
+  for (size_t i = static_cast<size_t>(options.keep); i < found.size(); ++i)
+    if (found[i].step != options.best) remove_checkpoint(found[i].path);
 }
 
 }  // namespace
@@ -90,7 +90,7 @@ SaveReport save_checkpoint(const Snapshot& snapshot, const SaveOptions& options)
   }
   write_manifest(directory.path(), manifest);
   directory.commit();
-  remove_old(options.directory, options.keep);
+  remove_old(options.directory, options);
   SaveReport report{.step = snapshot.step, .path = final_path};
   for (const ManifestFile& file : manifest.files) report.bytes += file.bytes;
   report.seconds = std::chrono::duration<double>(std::chrono::steady_clock::now() - start).count();

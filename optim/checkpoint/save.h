@@ -28,7 +28,8 @@ struct SaveOptions {
   std::string run_id;
   WriterInfo writer;
   int64_t keep = 3;
-  WriteHf write_hf;  // none: no hf/
+  std::optional<int64_t> best = std::nullopt;  // a step that is kept beside the newest
+  WriteHf write_hf;                            // none: no hf/
 };
 
 struct SaveReport {

@@ -64,7 +64,7 @@ void AdamW::begin(const GlobalBatch& batch) {
                                     &batch, sizeof batch);
 }
 
-void AdamW::step() {
+void AdamW::step(Update update) {
   const Device device = runtime_.device();
   std::vector<Tensor> gradients;
   std::vector<AdamWItem> items;
@@ -73,7 +73,9 @@ void AdamW::step() {
     gradients.push_back(items.back().grad);
   }
   sum_squares_many(device, gradients, squares_, norm_);
-  advance_step(device, norm_, options_, state_);
+  StepOptions options = options_;
+  options.veto = update == Update::kNone;
+  advance_step(device, norm_, options, state_);
   adamw_update_many(device, items, state_);
   for (const OptimizerSlot& slot : slots_) slot.parameter->leaf()->has_grad = false;
 }

@@ -25,6 +25,9 @@ struct OptimizerSlot {
   Tensor master, m, v;
 };
 
+// kNone: the step is counted as skipped, whatever its gradients.
+enum class Update : uint8_t { kIfFinite, kNone };
+
 class AdamW {
  public:
   // The table must be materialized. seed: of stochastic rounding.
@@ -41,9 +44,9 @@ class AdamW {
   // Tells the kernels of the coming micro-batches which global batch they work on; state_tensor()
   // is where they read it.
   void begin(const GlobalBatch& batch);
-  // One update from the present gradients, which it then forgets. Nothing changes when their norm
-  // is not finite.
-  void step();
+  // One update from the present gradients, which it then forgets. Parameters and moments keep their
+  // bits when the norm is not finite, or with kNone.
+  void step(Update update = Update::kIfFinite);
 
   [[nodiscard]] StepState state() const;  // waits for the device
   [[nodiscard]] const Tensor& state_tensor() const { return state_; }

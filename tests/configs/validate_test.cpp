@@ -42,6 +42,8 @@ TEST(Validate, RefusesWhatDoesNotFitTogether) {
       {{"train.batch_ramp={start: 1, increment: 1, every: 1}"},
        "train.batch_ramp: expected train.global_batch_size beside it, got none"},
       {{"train.eval_every=5"}, "train.eval_every: expected data.eval to say on what, got none"},
+      {{"checkpoint.keep_best=eval_loss"},
+       "checkpoint.keep_best: expected data.eval to say on what, got none"},
       {{"data.train.1.synthetic={}", "data.train.1.path=b"},
        "data.train.1: expected path or synthetic, got both"},
       {{"data.train.0.weight=1", "data.train.1.path=b"}, ""},

@@ -49,19 +49,28 @@ std::vector<StepBatch> all_steps(Loader& loader) {
 std::vector<std::vector<int64_t>> global_order(std::vector<LoaderSource> sources, int64_t dp,
                                                int64_t micro, int64_t global, int64_t steps,
                                                const std::optional<SamplerState>& resume = {}) {
-  std::vector<std::vector<int64_t>> order;
+  std::vector<std::vector<int64_t>> order, packs;
   for (int64_t rank = 0; rank < dp; ++rank) {
     Loader loader(sources, options(rank, dp, micro, global, steps), resume);
     const auto batches = all_steps(loader);
     if (order.empty())
       order.resize(batches.size(), std::vector<int64_t>(static_cast<size_t>(global), -2));
     EXPECT_EQ(batches.size(), order.size());
-    for (size_t s = 0; s < batches.size(); ++s)
+    for (size_t s = 0; s < batches.size(); ++s) {
+      // Every rank knows the packs of all.
+      if (rank == 0) packs.push_back(batches[s].pack_ids);
+      EXPECT_EQ(batches[s].pack_ids, packs[s]);
       for (const HostBatch& batch : batches[s].micro_batches)
         for (size_t i = 0; i < batch.sample_ids.size(); ++i) {
           const int64_t slot = batch.token_ids[i * 8] / 8;
           order[s][static_cast<size_t>(slot)] = batch.sample_ids[i];
         }
+    }
+  }
+  for (size_t s = 0; s < order.size(); ++s) {
+    std::vector<int64_t> without_empty = order[s];
+    std::erase(without_empty, -1);
+    EXPECT_EQ(packs[s], without_empty);
   }
   return order;
 }

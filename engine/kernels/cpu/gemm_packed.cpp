@@ -1,4 +1,5 @@
 #include <algorithm>
+#include <span>
 
 #include "engine/core/parallel_for.h"
 #include "engine/kernels/cpu/gemm.h"
@@ -27,6 +28,14 @@ int64_t block_size(int64_t count, int64_t width, int64_t most) {
   return ceil_div(ceil_div(count, width), std::max<int64_t>(1, ceil_div(count, most))) * width;
 }
 
+struct Range {
+  int64_t begin, end;
+};
+
+struct Job {
+  Range rows, cols;
+};
+
 // Panels of a block, cut into jobs.
 struct Grid {
   int64_t row_panels, col_panels, job_rows, job_cols;
@@ -34,15 +43,10 @@ struct Grid {
   [[nodiscard]] int64_t row_jobs() const { return ceil_div(row_panels, job_rows); }
   [[nodiscard]] int64_t col_jobs() const { return ceil_div(col_panels, job_cols); }
   [[nodiscard]] int64_t jobs() const { return row_jobs() * col_jobs(); }
-};
-
-struct Range {
-  int64_t begin, end;
-};
-
-// In panels.
-struct Tile {
-  int64_t row, col;
+  [[nodiscard]] Job job(int64_t number) const {
+    const int64_t i = number % row_jobs() * job_rows, j = number / row_jobs() * job_cols;
+    return {{i, std::min(i + job_rows, row_panels)}, {j, std::min(j + job_cols, col_panels)}};
+  }
 };
 
 // One block of c, [row, row + rows) x [col, col + cols), at one block of the depth.
@@ -93,6 +97,18 @@ class PackedGemm {
   }
 
  private:
+  // What a job needs at one depth. Each tile that is computed before then fetches a share of it.
+  struct Panels {
+    std::span<const Acc> a, b;
+    int64_t size;
+
+    [[nodiscard]] const Acc* share(int64_t tile) const {
+      const auto at = static_cast<size_t>(tile * size);
+      if (at < b.size()) return b.data() + at;
+      return at < b.size() + a.size() ? a.data() + (at - b.size()) : nullptr;
+    }
+  };
+
   static int64_t aligned(int64_t count) { return ceil_div(count, 64) * 64; }
 
   // Of the largest block; more and smaller jobs along the longer side of a job.
@@ -121,12 +137,9 @@ class PackedGemm {
     }
 #pragma omp barrier
 #pragma omp for schedule(dynamic, 1)
-    for (int64_t job = 0; job < grid.jobs(); ++job) {
-      const int64_t i = job % grid.row_jobs() * grid.job_rows;
-      const int64_t j = job / grid.row_jobs() * grid.job_cols;
-      run_job(block, grid, {i, std::min(i + grid.job_rows, grid.row_panels)},
-              {j, std::min(j + grid.job_cols, grid.col_panels)});
-    }
+    for (int64_t job = 0; job < grid.jobs(); ++job)  // likely next: the first no thread has now
+      run_job(block, grid, grid.job(job),
+              grid.job(std::min(job + thread_count(), grid.jobs() - 1)));
   }
 
   // Panels of one operand: for every kDepth of the block, all of its panels side by side.
@@ -143,7 +156,8 @@ class PackedGemm {
     }
   }
 
-  void run_job(const Block& block, const Grid& grid, Range rows, Range cols) const {
+  void run_job(const Block& block, const Grid& grid, const Job& job, const Job& next) const {
+    const auto [rows, cols] = job;
     const int64_t a_width = kernels_.a_width, b_width = kernels_.b_width;
     Acc* own = own_ + thread_index() * own_size_;
     const auto tile_at = [&](int64_t i, int64_t j) {
@@ -155,13 +169,16 @@ class PackedGemm {
       const int64_t depth = std::min(kDepth, block.deep - d);
       const WriteMode mode = block.first && d == 0 ? WriteMode::kOverwrite : WriteMode::kAccumulate;
       const bool last = block.last && d + depth == block.deep;
+      const Panels soon = d + depth < block.deep ? panels_of(grid, block, job, d + depth)
+                                                 : panels_of(grid, block, next, 0);
       for (int64_t j = cols.begin; j < cols.end; ++j) {
         const Acc* b = b_ + (d * grid.col_panels + j * depth) * b_width;
         for (int64_t i = rows.begin; i < rows.end; ++i) {
           Acc* tile = tile_at(i, j);
           if (last) fetch(block, i, j);
-          kernels_.multiply(depth, a_ + (d * grid.row_panels + i * depth) * a_width, b, mode, tile,
-                            soon(block, grid, rows, cols, d + depth, {i, j}));
+          kernels_.multiply(
+              depth, a_ + (d * grid.row_panels + i * depth) * a_width, b, mode, tile,
+              soon.share((j - cols.begin) * (rows.end - rows.begin) + i - rows.begin));
           if (last) {
             kernels_.store(tile, std::min(a_width, block.rows - i * a_width),
                            std::min(b_width, block.cols - j * b_width), gemm_.c,
@@ -173,19 +190,16 @@ class PackedGemm {
     } while (d < block.deep);
   }
 
-  // What a tile is to fetch of the panels that its job needs at depth d: all of them are on their
-  // way when the job comes to it.
-  const Acc* soon(const Block& block, const Grid& grid, Range rows, Range cols, int64_t d,
-                  Tile tile) const {
-    if (d >= block.deep) return nullptr;
-    const int64_t depth = std::min(kDepth, block.deep - d), height = rows.end - rows.begin;
-    const int64_t share = depth / kFetchStep * (64 / sizeof(Acc));
-    const int64_t a_size = height * depth * kernels_.a_width;
-    const int64_t b_size = (cols.end - cols.begin) * depth * kernels_.b_width;
-    const int64_t at = ((tile.col - cols.begin) * height + tile.row - rows.begin) * share;
-    if (at < b_size) return b_ + (d * grid.col_panels + cols.begin * depth) * kernels_.b_width + at;
-    if (at - b_size >= a_size) return nullptr;
-    return a_ + (d * grid.row_panels + rows.begin * depth) * kernels_.a_width + at - b_size;
+  [[nodiscard]] Panels panels_of(const Grid& grid, const Block& block, const Job& job,
+                                 int64_t d) const {
+    const int64_t depth = std::min(kDepth, block.deep - d);
+    const auto part = [=](const Acc* panels, int64_t all, const Range& range, int64_t width) {
+      return std::span(panels + (d * all + range.begin * depth) * width,
+                       static_cast<size_t>((range.end - range.begin) * depth * width));
+    };
+    return {part(a_, grid.row_panels, job.rows, kernels_.a_width),
+            part(b_, grid.col_panels, job.cols, kernels_.b_width),
+            depth / kFetchStep * static_cast<int64_t>(64 / sizeof(Acc))};
   }
 
   // The lines of c that tile (i, j) will be stored to, on their way while it is computed.

@@ -80,14 +80,14 @@ void TrainStep::start(const StepWork& work) {
     reducer_.finish();
     started.comm_seconds = seconds_since(start);
   }
-  {
-    const TraceRange range("update");
   if (work.reduced) work.reduced();
   if (work.veto) {
     read_losses_later(started, losses_M);
     read_sums(started);
     started.vetoed = work.veto(started.sums[0]);
   }
+  {
+    const TraceRange range("update");
     optimizer_.step(started.vetoed ? Update::kNone : Update::kIfFinite);
   }
   if (!started.losses) read_losses_later(started, losses_M);
@@ -135,9 +135,6 @@ void TrainStep::read_losses_later(Started& started, const Tensor& losses_M) {
   started.losses = backend.read_later(all.raw(), all.bytes());
 }
 
-// {loss, local values}, added in f64, micro-batch after micro-batch and then rank after rank.
-void TrainStep::read_sums(Started& started) {
-  if (!started.sums.empty()) return;
 void TrainStep::read_later(Started& started) {
   DeviceBackend& backend = runtime_.backend();
   started.state =
@@ -145,6 +142,9 @@ void TrainStep::read_later(Started& started) {
   started.squares = backend.read_later(optimizer_.squares().raw(), optimizer_.squares().bytes());
 }
 
+// {loss, local values}, added in f64, micro-batch after micro-batch and then rank after rank.
+void TrainStep::read_sums(Started& started) {
+  if (!started.sums.empty()) return;
   const bool wide = model_.dtype() == DType::kF64;
   const std::span<const std::byte> bytes = started.losses->wait();
   const bool gathered = started.ranks > 1;

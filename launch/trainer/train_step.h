@@ -43,26 +43,26 @@ struct StepWork {
   int64_t step = 1;                          // 1-based
   // Called with the gradients complete on this rank, before they are reduced (fault hooks).
   std::function<void()> spoil = {};
-  std::array<double, 2> local{};  // of this rank, to be summed over the ranks with the loss
   // Called with the gradients summed over the ranks, before the update (self-check, fault hooks).
   std::function<void()> reduced = {};
   // Called with the loss of the global batch before the update; true: no update. The loss is then
   // waited for, where otherwise nothing waits before finish().
   std::function<bool(double loss)> veto = {};
+  std::array<double, 2> local{};  // of this rank, to be summed over the ranks with the loss
 };
 
 struct StepResult {
   double loss = 0;           // of the whole global batch
   bool empty = false;        // no trained token anywhere: nothing was updated
-  StepState state;           // after the step: lr, norm, skip
   bool vetoed = false;       // StepWork::veto: nothing was updated
+  StepState state;           // after the step: lr, norm, skip
   std::string bad_gradient;  // name of the first non-finite one when the step was skipped for it
   double comm_seconds = 0;   // the host's wait for reductions
   std::array<double, 2> sums{};  // StepWork::local over the ranks
-};
 
   // Skipped for the veto alone.
   [[nodiscard]] bool spiked() const { return vetoed && bad_gradient.empty(); }
+};
 
 struct EvalResult {
   double loss = 0, accuracy = 0;  // per trained token

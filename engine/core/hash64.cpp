@@ -1,7 +1,6 @@
 #include "engine/core/hash64.h"
 
 #include <algorithm>
-#include <bit>
 #include <cstring>
 
 namespace ink {
@@ -21,7 +20,8 @@ void Hash64::absorb(Lanes& lanes, const std::byte* block) {
   for (size_t i = 0; i < lanes.size(); ++i) {
     uint64_t word = 0;
     std::memcpy(&word, block + i * sizeof word, sizeof word);
-    lanes[i] = std::rotl((lanes[i] ^ word) * kOdd, 29);
+    lanes[i] = (lanes[i] ^ word) * kOdd;
+    lanes[i] ^= lanes[i] >> 29;  // the upper bits reach the lower ones, too
   }
 }
 

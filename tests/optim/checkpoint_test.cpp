@@ -253,6 +253,48 @@ TEST(CheckpointFolders, OldOnesGoAfterNewOnesCame) {
   EXPECT_EQ(steps, (std::vector<int64_t>{10, 9}));
 }
 
+TEST(CheckpointFolders, TheBestStaysBesideTheNewest) {
+  const TemporaryFolder folder;
+  SaveOptions options = options_for(folder);
+  options.keep = 2;
+  Toy toy(1);
+  const auto save = [&](int64_t step, int64_t best, bool spike = false) {
+    options.best = best;
+    Snapshot snapshot = toy.snapshot(step);
+    set_marks(snapshot.trainer,
+              {.best = BestSave{.step = best, .eval_loss = 1.0 / static_cast<double>(best)},
+               .loss_spike = spike ? nlohmann::json{{"since", step}} : nlohmann::json()});
+    save_checkpoint(snapshot, options);
+    std::vector<int64_t> steps;
+    for (const FoundCheckpoint& found : find_checkpoints(folder.path()))
+      steps.push_back(found.step);
+    return steps;
+  };
+  save(1, 1);
+  save(2, 1);
+  save(3, 1);
+  EXPECT_EQ(save(4, 1), (std::vector<int64_t>{4, 3, 1}));
+  EXPECT_EQ(save(5, 5), (std::vector<int64_t>{5, 4})) << "the best of before is one of many";
+  EXPECT_EQ(save(6, 5, true), (std::vector<int64_t>{6, 5}));
+  const std::vector<FoundCheckpoint> found = find_checkpoints(folder.path());
+  EXPECT_EQ(found[0].marks.best->step, 5);
+  EXPECT_EQ(found[0].marks.best->eval_loss, 0.2);
+  EXPECT_EQ(found[0].marks.loss_spike.at("since"), 6);
+  EXPECT_TRUE(found[1].marks.loss_spike.is_null());
+}
+
+// A rank that opens nothing itself has the same manifest, and the same tensors by it.
+TEST(CheckpointFolders, AManifestTravelsAsText) {
+  const TemporaryFolder folder;
+  Toy toy(1), loaded(2);
+  save_checkpoint(toy.snapshot(4), options_for(folder));
+  const OpenedCheckpoint opened = open_latest(folder.path());
+  const OpenedCheckpoint heard = checkpoint_from(opened.path, manifest_text(opened.manifest));
+  EXPECT_EQ(manifest_text(heard.manifest), manifest_text(opened.manifest));
+  load_state(heard.path, heard.manifest, loaded.state());
+  EXPECT_EQ(loaded.bits(), toy.bits());
+}
+
 TEST(CheckpointFolders, SavingAStepAgainReplacesIt) {
   const TemporaryFolder folder;
   save_checkpoint(Toy(1).snapshot(4), options_for(folder));

@@ -71,7 +71,7 @@ TEST(RunLog, TheOtherRows) {
             .seconds = 2});
   log.sample({.step = 5, .tokens = 3, .prompt = "The \xff", .text = "<end>", .stop_reason = "eos"});
   log.sample({.step = 5, .tokens = 2, .prompt = "A", .text = "B", .stop_reason = "length"});
-  log.checkpoint({.step = 5, .path = "step-5", .bytes = 1000, .seconds = 0.5});
+  log.checkpoint({.step = 5, .path = "step-5", .bytes = 1000, .seconds = 0.5, .best = true});
   log.warning("nonfinite", "careful");
   log.end({.step = 5, .final_loss = 1.5, .elapsed = 60, .total_tokens = 20000, .reason = "done"});
 
@@ -86,6 +86,8 @@ TEST(RunLog, TheOtherRows) {
   EXPECT_EQ(rows[1].at("prompt"), "The \xef\xbf\xbd");
   EXPECT_EQ(rows[3].at("event"), "checkpoint");
   EXPECT_EQ(rows[3].at("bytes"), 1000);
+  EXPECT_EQ(rows[3].at("best"), true);
+  EXPECT_EQ(rows[3].at("loss_spike"), false);
   EXPECT_EQ(rows[4].at("code"), "nonfinite");
   EXPECT_EQ(rows[5].at("reason"), "done");
   EXPECT_EQ(rows[5].at("total_tokens"), 20000);
@@ -93,6 +95,31 @@ TEST(RunLog, TheOtherRows) {
   const std::string samples = file_text(folder / "samples/step_5.txt");
   EXPECT_NE(samples.find("<end>\n[eos, 3 tokens]"), std::string::npos) << samples;
   EXPECT_NE(samples.find("AB\n[length, 2 tokens]"), std::string::npos) << samples;
+}
+
+TEST(RunLog, GuardsHaveRows) {
+  const TemporaryFolder folder;
+  RunLog log = quiet_log(folder);
+  log.spike({.step = 7, .loss = 8, .reference = 2, .length = 1, .packs = {3, 4}, .action = "skip"});
+  log.self_check(
+      {.step = 7, .grad_norm = 0.5, .recomputed = 0.5, .ranks = 2, .compared = 9, .seconds = 0.25});
+  log.self_check({.step = 8});
+  const auto rows = json_lines(folder / "metrics.jsonl");
+  ASSERT_EQ(rows.size(), 3U);
+  EXPECT_EQ(rows[0].at("event"), "warning");
+  EXPECT_EQ(rows[0].at("code"), "loss_spike");
+  EXPECT_EQ(rows[0].at("packs"), nlohmann::json({3, 4}));
+  EXPECT_EQ(rows[0].at("reference"), 2);
+  EXPECT_EQ(rows[1].at("event"), "self_check");
+  EXPECT_EQ(rows[1].at("compared"), 9);
+  EXPECT_TRUE(rows[2].at("grad_norm").is_null());
+  const std::string text = file_text(folder / "log.txt");
+  for (const char* line : {"warning[loss_spike]: step 7: the loss 8.0000 is 4.0 times 2.0000, the "
+                           "median of the steps before it; packs 3 4; no update was made\n",
+                           "check step 7  |g| 0.5, recomputed 0.5  9 hashes equal on 2 ranks  "
+                           "0.250 s\n",
+                           "check step 8  one rank, no replicas  0.000 s\n"})
+    EXPECT_NE(text.find(line), std::string::npos) << text;
 }
 
 TEST(RunLog, LinesComeInTheirRhythmAndSkippedStepsAlways) {

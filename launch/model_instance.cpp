@@ -66,7 +66,7 @@ ModelInstance::ModelInstance(Runtime& runtime, const ModelPlan& plan)
     : runtime_(runtime), plan_(plan) {
   SerialBuilder builder(table_);
   decoder_ = make_model(builder, plan_.options);
-  table_.materialize(runtime_, plan_.compute);
+  table_.materialize(runtime_, plan_.compute, plan_.gradients);
 }
 
 std::vector<std::string> ModelInstance::fill(uint64_t seed) {

@@ -23,6 +23,7 @@ struct ModelPlan {
   ModelOptions options;
   DType compute = DType::kF32;
   Device device = Device::kCpu;      // where it computes
+  DType gradients = DType::kF32;     // of its matrices, where it is trained
   std::filesystem::path weights;     // Hugging Face directory; empty = random start
   std::string tokenizer;             // path; empty = none named and none beside the weights
   ImportOptions import;              // what may be missing or not finite

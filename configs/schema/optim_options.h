@@ -39,7 +39,7 @@ struct Choices<DecayShape> {
                                                   {"sqrt", DecayShape::kSqrt}};
 };
 
-// Type of the moments.
+// Type of the moments, or of gradients.
 enum class StateDtype { kF32, kBf16 };
 
 template <>
@@ -76,6 +76,7 @@ struct OptimSection {
   std::optional<int64_t> decay_steps;
   DecayShape decay_shape = DecayShape::kLinear;
   StateDtype state_dtype = StateDtype::kF32;
+  StateDtype grad_dtype = StateDtype::kF32;
   std::vector<OptimGroup> groups;
 
   template <class V>
@@ -99,6 +100,9 @@ struct OptimSection {
             at_least(1));
     v.field("decay_shape", decay_shape, "how lr falls in the last steps of wsd");
     v.field("state_dtype", state_dtype, "moments; bf16 is rounded stochastically");
+    v.field("grad_dtype", grad_dtype,
+            "gradients of matrices; bf16 for a model that computes in bf16, added up over at most "
+            "64 micro-batches and ranks");
     v.field("groups", groups, "parameters with rates of their own; the first match counts");
   }
   friend bool operator==(const OptimSection&, const OptimSection&) = default;

@@ -33,6 +33,13 @@ class SyntheticPacks final : public PackSource {
   int64_t trained_tokens() const override { return tokens() - documents(); }
   int64_t max_length() const override { return setup_.max_length; }
 
+  int64_t most_segments() const override {
+    const int64_t whole = max_length() / setup_.size.length,
+                  rest = max_length() % setup_.size.length;
+    const int64_t borders = rest == 0 ? 0 : rest == 1 ? 1 : 2;  // documents cut at either end
+    return std::min(documents(), whole + borders) + (tokens() % max_length() != 0 ? 1 : 0);
+  }
+
   PackRow row(int64_t pack) const override {
     const int64_t begin = pack * max_length(), length = std::min(max_length(), tokens() - begin);
     CHECK(pack >= 0 && length > 0, "pack {} of {}", pack, packs());

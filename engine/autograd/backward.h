@@ -12,7 +12,8 @@
 
 namespace ink {
 
-// into += from; same shape and dtype (`from` may be strided).
+// into += from; same shape (`from` may be strided) and dtype, or an f32 `from` into a 16-bit sum:
+// then `into` is rounded to nearest, once.
 DECLARE_KERNEL(accumulate, void(const Tensor& from, Tensor& into));
 // to = dtype-converting copy of from; same shape, both may be strided.
 DECLARE_KERNEL(cast, void(const Tensor& from, Tensor& to));

@@ -54,6 +54,11 @@ void draw_normals(PhiloxKey key, uint64_t first, int64_t count, float scale, flo
   }
 }
 
+DType type_of_gradient(const Parameter& parameter, DType value, DType of_matrices) {
+  if (value == DType::kF64) return DType::kF64;
+  return parameter.shape.rank() >= 2 && value == DType::kBF16 ? of_matrices : DType::kF32;
+}
+
 }  // namespace
 
 Parameter whole_parameter(std::string name, const Shape& shape, InitRule init) {
@@ -89,7 +94,9 @@ int64_t ParameterTable::element_count() const {
   return count;
 }
 
-void ParameterTable::materialize(Runtime& runtime, DType compute) {
+void ParameterTable::materialize(Runtime& runtime, DType compute, DType gradients) {
+  CHECK(gradients == DType::kF32 || gradients == DType::kBF16, "gradients in {}",
+        name_of(gradients));
   for (const auto& parameter : parameters_) {
     if (!parameter->tied_to.empty()) {
       Parameter* owner = find(parameter->tied_to);
@@ -101,7 +108,7 @@ void ParameterTable::materialize(Runtime& runtime, DType compute) {
     const DType dtype = parameter->keep_fp32 && compute != DType::kF64 ? DType::kF32 : compute;
     const Tensor value(runtime, parameter->local_shape, dtype, MemoryTag::kWeights);
     parameter->tensor =
-        make_leaf(value, parameter->name, compute == DType::kF64 ? DType::kF64 : DType::kF32);
+        make_leaf(value, parameter->name, type_of_gradient(*parameter, dtype, gradients));
     parameter->leaf()->requires_grad = !parameter->frozen;
   }
 }
@@ -134,6 +141,15 @@ void ParameterTable::initialize(uint64_t seed) {
     const Scoped tag(value.runtime().tag, MemoryTag::kWorkspace);
     Tensor wide = to_tensor<float>(value.runtime(), std::span<const float>(values), value.shape());
     cast(value.device(), wide, value);
+  }
+}
+
+void ParameterTable::place_gradients(Runtime& runtime) {
+  for (const auto& parameter : parameters_) {
+    Leaf& leaf = *parameter->leaf();
+    if (!leaf.requires_grad || leaf.grad.defined()) continue;
+    leaf.grad = Tensor(runtime, leaf.value.shape(), leaf.grad_dtype, MemoryTag::kGradients);
+    leaf.has_grad = false;
   }
 }
 

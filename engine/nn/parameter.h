@@ -80,13 +80,17 @@ class ParameterTable {
   [[nodiscard]] int64_t element_count() const;  // global, tied ones counted once
 
   // Allocates every value (tag weights) in `compute`, or f32 where keep_fp32 says so,
-  // uninitialised.
-  void materialize(Runtime& runtime, DType compute);
+  // uninitialised. gradients: of the matrices that are stored in bf16; f32 or bf16. Those of norms
+  // and biases stay f32: they are a few thousandths of a percent of the memory, and every one of
+  // their elements sums over all tokens. Gradients are f64 beside f64 values.
+  void materialize(Runtime& runtime, DType compute, DType gradients = DType::kF32);
   // Fills every value by its rule.
   void initialize(uint64_t seed);
   // The values of one parameter before rounding, f32, this rank's pieces in local order. For
   // masters.
   [[nodiscard]] static std::vector<float> initial_values(const Parameter& parameter, uint64_t seed);
+  // Allocates the gradients that are not there (tag gradients), for a run that keeps them.
+  void place_gradients(Runtime& runtime);
   // Forgets gradients: the next contribution overwrites. Memory is kept.
   void clear_gradients();
   // Gives their memory back, for what the next forward pass keeps.

@@ -22,8 +22,8 @@ struct AdamWOptions {
   int64_t first_element = 0;  // global element index of element 0 of these tensors
 };
 
-// grad f32; param f32, bf16 or, with a master, f16; master f32 or undefined; m, v f32 or bf16. All
-// flat, equal length. state: one StepState.
+// grad f32, or bf16 beside a param in bf16; param f32, bf16 or, with a master, f16; master f32 or
+// undefined; m, v f32 or bf16. All flat, equal length. state: one StepState.
 DECLARE_KERNEL(adamw_update,
                void(const Tensor& grad, const Tensor& state, const AdamWOptions& options,
                     Tensor& param, Tensor& master, Tensor& m, Tensor& v));

@@ -1,7 +1,7 @@
 // Row lookup: y_TC[t] = w_VC[ids_T[t]]. ids are i32, checked to be in range before they get here.
 //
 // The gradient adds rows in token order for every row of the table, so it does not depend on the
-// thread count.
+// thread count: in f32 (f64), rounded once where it is stored in 16 bits.
 #pragma once
 
 #include "engine/autograd/node.h"

@@ -2,8 +2,8 @@
 //
 // Called by every projection of a model and, through its slots, by the loss. The weight gradient is
 // added to the parameter's own gradient by the GEMM itself; when Runtime::deferred is set it is
-// queued there instead of run. x, w and y have one dtype; the gradient of w and b is f32 (f64 for
-// f64).
+// queued there instead of run. x, w and y have one dtype. The gradient of w and b is f32 (f64 for
+// f64), that of a w in bf16 may be bf16: sums stay f32 and are rounded to nearest, once per call.
 #pragma once
 
 #include "engine/autograd/node.h"

@@ -1,8 +1,11 @@
 #include "engine/ops/lm_loss.h"
 
 #include <algorithm>
+#include <utility>
 
+#include "engine/autograd/backward.h"
 #include "engine/ops/linear.h"
+#include "engine/ops/lm_loss_chunk.h"
 
 namespace ink {
 namespace {
@@ -22,17 +25,6 @@ void check(const Tensor& x_TC, const Tensor& w_VC, const Tensor& labels_T, const
            "weight_T has {} elements, x_TC has T={}", weight_T.numel(), x_TC.rows());
 }
 
-// Equal chunks, none above chunk_bytes of logits where a single row is not; long ones are whole
-// tiles of a matrix product, so that only the last has a part of one.
-int64_t chunk_rows(int64_t rows, int64_t row_bytes, int64_t chunk_bytes) {
-  constexpr int64_t kTile = 128;
-  int64_t most = std::max<int64_t>(1, chunk_bytes / std::max<int64_t>(1, row_bytes));
-  if (most >= kTile) most -= most % kTile;
-  const int64_t chunks = std::max<int64_t>(1, (rows + most - 1) / most);
-  const int64_t equal = (rows + chunks - 1) / chunks;
-  return most >= kTile && chunks > 1 ? (equal + kTile - 1) / kTile * kTile : equal;
-}
-
 // Logits and their gradient, one memory where the dtypes agree, kept over the chunks.
 class ChunkBuffers {
  public:
@@ -50,6 +42,36 @@ class ChunkBuffers {
 
  private:
   Tensor logits_, dlogits_;
+};
+
+// The gradient of the weight over the chunks. One in 16 bits would be rounded with every chunk:
+// where there are several they meet in f32, and it is rounded once.
+class WeightGradient {
+ public:
+  WeightGradient(Tensor& dw_VC, WriteMode mode, int64_t chunks) : dw_VC_(dw_VC), mode_(mode) {
+    if (chunks < 2 || size_of(dw_VC.dtype()) > 2) return;
+    sum_VC_ = Tensor(dw_VC.runtime(), dw_VC.shape(), DType::kF32, MemoryTag::kWorkspace);
+  }
+  void add(const Tensor& dlogits_RV, const Tensor& x_RC) {
+    Tensor& to = sum_VC_.defined() ? sum_VC_ : dw_VC_;
+    const WriteMode first = sum_VC_.defined() ? WriteMode::kOverwrite : mode_;
+    linear_backward_weight(to.device(), dlogits_RV, x_RC,
+                           std::exchange(begun_, true) ? WriteMode::kAccumulate : first, to);
+  }
+  void finish() {
+    if (!sum_VC_.defined()) return;
+    if (mode_ == WriteMode::kOverwrite) {
+      cast(dw_VC_.device(), sum_VC_, dw_VC_);
+    } else {
+      accumulate(dw_VC_.device(), sum_VC_, dw_VC_);
+    }
+  }
+
+ private:
+  Tensor& dw_VC_;
+  WriteMode mode_;
+  bool begun_ = false;
+  Tensor sum_VC_;
 };
 
 void check_seed(const Tensor& seed) {
@@ -77,8 +99,8 @@ LmLoss lm_loss(const Tensor& x_TC, const Tensor& w_VC, const Tensor& labels_T,
   if (wants_dx) dx_TC = Tensor(runtime, x_TC.shape(), x_TC.dtype());
 
   const int64_t bytes = options.chunk_bytes > 0 ? options.chunk_bytes : loss_chunk_bytes(device);
-  const int64_t chunk = chunk_rows(rows, vocabulary * size_of(sum_dtype(x_TC)), bytes);
-  {
+  const int64_t chunk = loss_chunk_rows(rows, vocabulary * size_of(sum_dtype(x_TC)), bytes);
+  const auto work = [&](WeightGradient* dw) {
     const ChunkBuffers buffers(x_TC, chunk, vocabulary, wanted);
     int64_t begin = 0;
     do {  // once for an empty stream too: it makes the weight's gradient zero
@@ -95,13 +117,18 @@ LmLoss lm_loss(const Tensor& x_TC, const Tensor& w_VC, const Tensor& labels_T,
         Tensor dx_RC = dx_TC.slice(begin, count);
         linear_backward_input(device, dlogits_RV, w_VC, dx_RC);
       }
-      if (wanted) {
-        w.accumulate([&](Tensor& dw_VC, WriteMode mode) {
-          linear_backward_weight(device, dlogits_RV, x_RC, mode, dw_VC);
-        });
-      }
+      if (dw != nullptr) dw->add(dlogits_RV, x_RC);
       begin += count;
     } while (begin < rows);
+    if (dw != nullptr) dw->finish();
+  };
+  if (wanted && w.wants_grad()) {
+    w.accumulate([&](Tensor& dw_VC, WriteMode mode) {
+      WeightGradient dw(dw_VC, mode, chunk > 0 ? (rows + chunk - 1) / chunk : 1);
+      work(&dw);
+    });
+  } else {
+    work(nullptr);
   }
   weighted_mean(device, out.token_loss_T, weight_T, options, out.loss);
   // The handle stays open until backward has passed, like that of any other use of w.

@@ -6,7 +6,8 @@
 //
 // The rows are worked on in chunks: logits, loss and both gradients of a chunk are made together
 // (the logits are computed once), so backward only hands out dx. The result must therefore be a
-// root of backward, seeded with 1.
+// root of backward, seeded with 1. Where the gradient of w is bf16, the chunks are added up in an
+// f32 buffer of its shape and rounded once.
 #pragma once
 
 #include "engine/autograd/node.h"

@@ -111,8 +111,7 @@ DECLARE_KERNEL(advance_step,
 // sum_squares = (mode) sum of x^2 over the elements, accumulated in f64. Non-finite elements make
 // it non-finite.
 DECLARE_KERNEL(sum_squares, void(const Tensor& x, WriteMode mode, Tensor& sum));
-// The same of every tensor (one dtype), each_N, and over all of them, in as few launches as the
-// device needs.
+// The same of every tensor, each_N, and over all of them, in as few launches as the device needs.
 DECLARE_KERNEL(sum_squares_many,
                void(std::span<const Tensor> tensors, Tensor& each_N, Tensor& sum));
 

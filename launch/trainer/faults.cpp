@@ -1,7 +1,6 @@
 #include "launch/trainer/faults.h"
 
 #include <chrono>
-#include <cmath>
 #include <thread>
 
 namespace ink {
@@ -14,7 +13,7 @@ std::function<void()> gradient_fault(const std::optional<FaultSection>& faults, 
   if (faults->nan_gradient->rank != rank) return [] {};
   return [&table] {
     Tensor& grad = table.all().front()->grad();
-    const float nan = std::nanf("");
+    const uint32_t nan = ~uint32_t{0};  // in f32 and in bf16
     grad.runtime().backend().copy_from_host(grad.raw(), &nan, sizeof nan);
   };
 }

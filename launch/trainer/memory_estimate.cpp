@@ -7,6 +7,8 @@
 
 #include "configs/schema/validate.h"
 #include "engine/ops/lm_loss.h"
+#include "engine/ops/lm_loss_chunk.h"
+#include "optim/policy/gradient_type.h"
 
 namespace ink {
 namespace {
@@ -41,7 +43,29 @@ RunOptions with_narrow_states(RunOptions run) {
   return run;
 }
 
-std::vector<Lever> single_levers(const RunOptions& run) {
+RunOptions with_narrow_gradients(RunOptions run) {
+  run.optim.grad_dtype = StateDtype::kBf16;
+  return run;
+}
+
+// Could they be bf16, and are not?
+bool gradients_may_be_narrow(const ModelPlan& model, const RunOptions& run) {
+  return model.compute == DType::kBF16 && run.optim.grad_dtype != StateDtype::kBf16 &&
+         narrow_additions(plan_batch(run, 1).accumulation, 1) <= kMostNarrowAdditions;
+}
+
+RunOptions without_graphs(RunOptions run) {
+  run.train.cuda_graph = false;
+  return run;
+}
+
+// Do gradients stay from step to step for the sake of the graphs alone?
+bool graphs_keep_gradients(const ModelPlan& model, const RunOptions& run) {
+  return model.device == Device::kCuda && run.train.cuda_graph &&
+         plan_batch(run, 1).accumulation == 1;
+}
+
+std::vector<Lever> single_levers(const ModelPlan& model, const RunOptions& run) {
   std::vector<Lever> levers;
   if (run.train.recompute == RecomputeMode::kNone)
     levers.push_back(
@@ -51,13 +75,17 @@ std::vector<Lever> single_levers(const RunOptions& run) {
   for (int64_t size = run.train.micro_batch_size / 2; size >= 1; size /= 2) {
     if (run.train.micro_batch_size % size == 0) levers.push_back(with_micro_batch(run, size));
   }
+  if (graphs_keep_gradients(model, run))
+    levers.push_back({"train.cuda_graph: false", without_graphs(run)});
   if (run.optim.state_dtype != StateDtype::kBf16)
     levers.push_back({"optim.state_dtype: bf16", with_narrow_states(run)});
+  if (gradients_may_be_narrow(model, run))
+    levers.push_back({"optim.grad_dtype: bf16", with_narrow_gradients(run)});
   return levers;
 }
 
 // Everything at once.
-Lever all_levers(const RunOptions& run) {
+Lever all_levers(const ModelPlan& model, const RunOptions& run) {
   Lever all{"", run};
   const auto add = [&](const std::string& setting) {
     all.setting += (all.setting.empty() ? "" : ", ") + setting;
@@ -74,6 +102,14 @@ Lever all_levers(const RunOptions& run) {
   if (run.optim.state_dtype != StateDtype::kBf16) {
     all.run = with_narrow_states(all.run);
     add("optim.state_dtype: bf16");
+  }
+  if (gradients_may_be_narrow(model, all.run)) {
+    all.run = with_narrow_gradients(all.run);
+    add("optim.grad_dtype: bf16");
+  }
+  if (graphs_keep_gradients(model, all.run)) {
+    all.run = without_graphs(all.run);
+    add("train.cuda_graph: false");
   }
   return all;
 }
@@ -117,11 +153,13 @@ struct GradientBytes {
   int64_t all = 0, head = 0, embedding = 0, layer = 0, w2 = 0;
 };
 
-GradientBytes gradient_bytes(const ModelOptions& m) {
-  constexpr int64_t kWidth = 4;
-  GradientBytes g{.all = parameter_count(m) * kWidth,
-                  .head = m.vocab_size * m.hidden_size * kWidth,
-                  .w2 = m.intermediate_size * m.hidden_size * kWidth};
+// Norms and biases have f32 gradients whatever those of the matrices.
+GradientBytes gradient_bytes(const ModelOptions& m, bool narrow) {
+  const int64_t width = narrow ? 2 : 4, table = m.vocab_size * m.hidden_size;
+  const int64_t matrices = matmul_parameter_count(m) + (m.tie_word_embeddings ? 0 : table);
+  GradientBytes g{.all = matrices * width + (parameter_count(m) - matrices) * 4,
+                  .head = table * width,
+                  .w2 = m.intermediate_size * m.hidden_size * width};
   g.embedding = m.tie_word_embeddings ? 0 : g.head;
   g.layer = (g.all - g.head - g.embedding) / std::max<int64_t>(1, m.num_hidden_layers);
   return g;
@@ -137,8 +175,18 @@ int64_t gemm_bytes(const ModelPlan& model) {
 // Gradients that stay from step to step: buckets of several ranks, sums of several micro-batches,
 // addresses in a CUDA graph.
 bool gradients_stay(const ModelPlan& model, const RunOptions& run, int64_t data_parallel) {
-  return data_parallel > 1 || model.device != Device::kCpu ||
+  return data_parallel > 1 || (model.device == Device::kCuda && run.train.cuda_graph) ||
          plan_batch(run, data_parallel).accumulation > 1;
+}
+
+// What the loss works in: a chunk of logits in f32, its gradient where that is narrower, and where
+// several chunks add to a bf16 gradient of the head, the f32 sum that they meet in.
+int64_t loss_bytes(const ModelPlan& model, int64_t tokens, bool narrow_gradients) {
+  const ModelOptions& m = model.options;
+  const int64_t row = m.vocab_size * 4, width = size_of(model.compute);
+  const int64_t rows = loss_chunk_rows(tokens, row, loss_chunk_bytes(model.device));
+  return rows * (row + (width < 4 ? m.vocab_size * width : 0)) +
+         (narrow_gradients && rows < tokens ? m.vocab_size * m.hidden_size * 4 : 0);
 }
 
 }  // namespace
@@ -150,12 +198,12 @@ MemoryEstimate estimate_memory(const ModelPlan& model, const RunOptions& run,
   const bool narrow_states = run.optim.state_dtype == StateDtype::kBf16;
   const int64_t tokens = run.train.micro_batch_size * run.data.max_length;
   const int64_t layers = m.num_hidden_layers;
-  const GradientBytes g = gradient_bytes(m);
+  const bool narrow_gradients =
+      run.optim.grad_dtype == StateDtype::kBf16 && model.compute == DType::kBF16;
+  const GradientBytes g = gradient_bytes(m, narrow_gradients);
   const ActivationBytes a = activation_bytes(m, width, run.train.recompute);
   // The table of angles, the batch itself, and a loss, a hit and a norm for each token.
   const int64_t fixed = tokens * (4 * m.head_dim + 48);
-  // A chunk of logits in f32, and its gradient where that is narrower.
-  const int64_t chunk = std::min(loss_chunk_bytes(model.device), tokens * m.vocab_size * 4);
   const int64_t gemm = gemm_bytes(model);
 
   MemoryEstimate e{
@@ -163,7 +211,7 @@ MemoryEstimate estimate_memory(const ModelPlan& model, const RunOptions& run,
       .gradients = g.all,
       .optimizer = parameters * (narrow_states ? 4 : 8 + (width < 4 ? 4 : 0)),
       .activations = tokens * (a.layer * layers + std::max(a.head, a.backward)) + fixed,
-      .workspace = chunk + (width < 4 ? chunk * width / 4 : 0) + gemm};
+      .workspace = loss_bytes(model, tokens, narrow_gradients) + gemm};
   const bool stay = gradients_stay(model, run, data_parallel);
   const auto with = [&](int64_t gradients, int64_t rest) {
     return (stay ? g.all : gradients) + rest + fixed;
@@ -192,7 +240,7 @@ std::string memory_levers(const ModelPlan& model, const RunOptions& run, int64_t
     return estimate_memory(model, lever.run).total() + beyond;
   };
   std::vector<std::string> enough;
-  for (const Lever& lever : single_levers(run)) {
+  for (const Lever& lever : single_levers(model, run)) {
     const int64_t bytes = needed(lever);
     if (bytes <= available)
       enough.push_back(fmt::format("{} ({:.1f} MiB)", lever.setting, mib(bytes)));
@@ -201,7 +249,7 @@ std::string memory_levers(const ModelPlan& model, const RunOptions& run, int64_t
   if (!enough.empty())
     return fmt::format("by the estimate each of these fits, cheapest first, {}: {}", room,
                        fmt::join(enough, "; "));
-  const Lever all = all_levers(run);
+  const Lever all = all_levers(model, run);
   if (!all.setting.empty() && needed(all) <= available)
     return fmt::format("by the estimate these fit together, {}: {} ({:.1f} MiB)", room, all.setting,
                        mib(needed(all)));

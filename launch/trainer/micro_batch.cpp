@@ -36,7 +36,8 @@ MicroBatch::MicroBatch(Runtime& runtime, const Decoder& model, const ParameterTa
       model_(model),
       table_(table),
       options_(options),
-      recording_(options.graphs && runtime.device() == Device::kCuda) {}
+      recording_(options.graphs && runtime.device() == Device::kCuda),
+      documents_(options.documents) {}
 
 void MicroBatch::run(const HostBatch& host, const LmLossOptions& loss_options, int64_t step,
                      GradientWatch watch, Tensor& loss) {
@@ -78,9 +79,8 @@ void MicroBatch::load(const HostBatch& host, const LmLossOptions& loss_options, 
   const bool fits = inputs_.tokens_T.defined() && inputs_.tokens_T.numel() == host.size() &&
                     inputs_.loss_weight_T.defined() == !host.loss_weight.empty() &&
                     document_count(host) <= documents_;
-  if (!fits)
-    documents_ = static_cast<int64_t>(
-        std::bit_ceil(static_cast<uint64_t>(std::max(document_count(host), documents_))));
+  if (document_count(host) > documents_)
+    documents_ = static_cast<int64_t>(std::bit_ceil(static_cast<uint64_t>(document_count(host))));
   HostBatch padded = host;
   padded.cu_seqlens.resize(static_cast<size_t>(documents_ + 1), host.cu_seqlens.back());
   if (options_.max_length > 0) padded.max_seqlen = static_cast<int32_t>(options_.max_length);

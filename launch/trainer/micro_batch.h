@@ -25,6 +25,7 @@ struct MicroBatchOptions {
   uint64_t seed = 0;        // of dropout
   bool graphs = false;      // record on devices that can
   int64_t max_length = 0;   // no document is longer; 0: as each micro-batch says
+  int64_t documents = 0;    // no micro-batch has more; 0: not known
 };
 
 // Does somebody act on gradients while backward runs? Then it must run as it comes.
@@ -61,8 +62,8 @@ class MicroBatch {
   const ParameterTable& table_;
   MicroBatchOptions options_;
   bool recording_;
-  Batch inputs_;  // where recordings find their micro-batch
-  int64_t documents_ = 0;
+  Batch inputs_;       // where recordings find their micro-batch
+  int64_t documents_;  // capacity; one that was not known is exceeded and doubled
   std::map<std::vector<bool>, Recording> recordings_;  // by the parameters that have a gradient
   std::string note_;
   int64_t launches_ = 0;

@@ -5,6 +5,7 @@
 #include "launch/kernel_choices.h"
 #include "models/common/positions.h"
 #include "optim/checkpoint/load.h"
+#include "optim/policy/gradient_type.h"
 #include "parallel/comm/device_group.h"
 
 namespace ink {
@@ -28,7 +29,8 @@ TrainStepOptions step_options_of(const SessionPlan& plan) {
           .rope_length = training_rope_length(plan.model.options, plan.run.data.max_length),
           .seed = static_cast<uint64_t>(plan.run.train.seed),
           .graphs = plan.run.train.cuda_graph,
-          .max_length = plan.run.data.max_length};
+          .max_length = plan.run.data.max_length,
+          .documents = plan.run.train.micro_batch_size * plan.data.most_segments()};
 }
 
 RuntimeOptions runtime_options_of(const SessionPlan& plan) {
@@ -56,6 +58,8 @@ SessionPlan plan_session(const LoadedRun& loaded, int world, const DeviceSeat& s
                   .skip = run.train.skip_steps};
   plan.batches.validate(plan.mesh.data, run.train.micro_batch_size);
   plan.model = plan_model(run.model, plan.places, seat, flags.import);
+  plan.model.gradients =
+      gradient_dtype(run.optim, plan.model.compute, plan.accumulation, plan.mesh.data, plan.places);
   if (!plan.model.tokenizer.empty()) {
     plan.tokenizer = load_tokenizer(plan.model.tokenizer);
     check_vocabulary(*plan.tokenizer, plan.model.options.vocab_size, "model.vocab_size");

@@ -48,8 +48,10 @@ TrainStep::TrainStep(Runtime& runtime, const Decoder& model, ParameterTable& tab
                    {.rope_length = options.rope_length,
                     .seed = options.seed,
                     .graphs = options.graphs,
-                    .max_length = options.max_length}) {
+                    .max_length = options.max_length,
+                    .documents = options.documents}) {
   options_.keep_gradients |= options.graphs && runtime.device() == Device::kCuda;
+  if (options_.keep_gradients) table.place_gradients(runtime);
 }
 
 void TrainStep::sum_over_ranks(std::span<double> values) {

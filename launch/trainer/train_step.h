@@ -34,6 +34,7 @@ struct TrainStepOptions {
   bool keep_gradients = false;
   bool graphs = false;     // record micro-batches on devices that can; keeps gradients
   int64_t max_length = 0;  // of a document; 0: as each micro-batch says
+  int64_t documents = 0;   // of a micro-batch, at most; 0: not known
 };
 
 // What a step works on.

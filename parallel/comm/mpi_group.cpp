@@ -7,6 +7,7 @@
 #include <thread>
 
 #include "parallel/comm/comm_thread.h"
+#include "parallel/comm/reduce.h"
 #include "parallel/comm/wait_watch.h"
 
 namespace ink {
@@ -25,8 +26,40 @@ void check_mpi(int code, std::string_view what) {
               fmt::format("{}: {}", what, std::string(text.data(), static_cast<size_t>(length))));
 }
 
+// The library has no bf16: its bits, added by a function of ours.
+void sum_bf16(void* from, void* into, int* count, MPI_Datatype*) {
+  reduce_elements(DType::kBF16, ReduceOp::kSum, from, into, *count);
+}
+void max_bf16(void* from, void* into, int* count, MPI_Datatype*) {
+  reduce_elements(DType::kBF16, ReduceOp::kMax, from, into, *count);
+}
+
+// Operations of a communicator.
+class Bf16Operations {
+ public:
+  Bf16Operations() {
+    check_mpi(MPI_Op_create(sum_bf16, 1, &sum_), "MPI_Op_create");
+    check_mpi(MPI_Op_create(max_bf16, 1, &max_), "MPI_Op_create");
+  }
+  ~Bf16Operations() {
+    int finalized = 0;
+    MPI_Finalized(&finalized);
+    if (finalized) return;
+    MPI_Op_free(&sum_);
+    MPI_Op_free(&max_);
+  }
+  Bf16Operations(const Bf16Operations&) = delete;
+  Bf16Operations& operator=(const Bf16Operations&) = delete;
+  [[nodiscard]] MPI_Op of(ReduceOp op) const { return op == ReduceOp::kSum ? sum_ : max_; }
+
+ private:
+  MPI_Op sum_ = MPI_OP_NULL, max_ = MPI_OP_NULL;
+};
+
 MPI_Datatype mpi_type(DType dtype) {
   switch (dtype) {
+    case DType::kBF16:
+      return MPI_UINT16_T;
     case DType::kF32:
       return MPI_FLOAT;
     case DType::kF64:
@@ -71,14 +104,14 @@ class MpiGroup final : public ProcessGroup {
 
   std::unique_ptr<Work> all_reduce(const Tensor& tensor, ReduceOp op) override {
     const MPI_Datatype type = mpi_type(tensor.dtype());
+    const MPI_Op operation = operation_of(tensor.dtype(), op);
     return call("all_reduce", tensor.bytes(), [=, this](const FlightRecord& record) {
       for (int64_t begin = 0; begin < tensor.numel(); begin += kMaxCount) {
         const int count = static_cast<int>(std::min(kMaxCount, tensor.numel() - begin));
         MPI_Request request = MPI_REQUEST_NULL;
-        check_mpi(
-            MPI_Iallreduce(MPI_IN_PLACE, bytes_of(tensor, begin * size_of(tensor.dtype())), count,
-                           type, op == ReduceOp::kSum ? MPI_SUM : MPI_MAX, comm_, &request),
-            record.op);
+        check_mpi(MPI_Iallreduce(MPI_IN_PLACE, bytes_of(tensor, begin * size_of(tensor.dtype())),
+                                 count, type, operation, comm_, &request),
+                  record.op);
         finish({&request, 1}, record);
       }
     });
@@ -99,10 +132,11 @@ class MpiGroup final : public ProcessGroup {
     CHECK(in.bytes() == out.bytes() * size_, "reduce_scatter of {} bytes into {}", in.bytes(),
           out.bytes());
     const MPI_Datatype type = mpi_type(out.dtype());
+    const MPI_Op operation = operation_of(out.dtype(), ReduceOp::kSum);
     return call("reduce_scatter", in.bytes(), [=, this](const FlightRecord& record) {
       MPI_Request request = MPI_REQUEST_NULL;
       check_mpi(MPI_Ireduce_scatter_block(in.raw(), out.raw(), checked_count(out.numel()), type,
-                                          MPI_SUM, comm_, &request),
+                                          operation, comm_, &request),
                 record.op);
       finish({&request, 1}, record);
     });
@@ -198,6 +232,10 @@ class MpiGroup final : public ProcessGroup {
   }
 
  private:
+  [[nodiscard]] MPI_Op operation_of(DType dtype, ReduceOp op) const {
+    if (dtype == DType::kBF16) return bf16_.of(op);
+    return op == ReduceOp::kSum ? MPI_SUM : MPI_MAX;
+  }
   static int checked_count(int64_t count) {
     CHECK(count <= kMaxCount, "{} is more than one MPI call takes", count);
     return static_cast<int>(count);
@@ -251,6 +289,7 @@ class MpiGroup final : public ProcessGroup {
   }
 
   MPI_Comm comm_;
+  Bf16Operations bf16_;
   std::shared_ptr<CommThread> thread_;
   GroupOptions options_;
   std::string name_;

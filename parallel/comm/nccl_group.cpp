@@ -32,6 +32,8 @@ ncclDataType_t reduced_type(DType dtype) {
   switch (dtype) {
     case DType::kF32:
       return ncclFloat32;
+    case DType::kBF16:
+      return ncclBfloat16;
     case DType::kF64:
       return ncclFloat64;
     case DType::kI32:

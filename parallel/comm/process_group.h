@@ -3,8 +3,8 @@
 // Backends: self (one rank, the identity), threads of one process (tests), MPI (host tensors). All
 // ranks of a group make the same calls in the same order. A call returns a Work; its tensors must
 // live and stay untouched until wait(). Waits have a deadline: past it the group is aborted and
-// Error(kPeer) names the call. Tensors are contiguous. Reductions take f32, f64, i32 and i64; every
-// rank gets bit-equal results. Every call is written to a FlightRecorder.
+// Error(kPeer) names the call. Tensors are contiguous. Reductions take f32, f64, bf16, i32 and i64,
+// in that type; every rank gets bit-equal results. Every call is written to a FlightRecorder.
 #pragma once
 
 #include <chrono>

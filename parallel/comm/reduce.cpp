@@ -1,6 +1,7 @@
 #include "parallel/comm/reduce.h"
 
 #include <algorithm>
+#include <type_traits>
 
 namespace ink {
 namespace {
@@ -9,10 +10,13 @@ template <class T>
 void reduce(ReduceOp op, const void* from, void* into, int64_t count) {
   const T* a = static_cast<const T*>(from);
   T* b = static_cast<T*>(into);
+  using Wide = std::conditional_t<std::is_same_v<T, bf16>, float, T>;
   if (op == ReduceOp::kSum) {
-    for (int64_t i = 0; i < count; ++i) b[i] += a[i];
+    for (int64_t i = 0; i < count; ++i)
+      b[i] = static_cast<T>(static_cast<Wide>(b[i]) + static_cast<Wide>(a[i]));
   } else {
-    for (int64_t i = 0; i < count; ++i) b[i] = std::max(a[i], b[i]);
+    for (int64_t i = 0; i < count; ++i)
+      b[i] = static_cast<T>(std::max(static_cast<Wide>(a[i]), static_cast<Wide>(b[i])));
   }
 }
 
@@ -22,6 +26,8 @@ void reduce_elements(DType dtype, ReduceOp op, const void* from, void* into, int
   switch (dtype) {
     case DType::kF32:
       return reduce<float>(op, from, into, count);
+    case DType::kBF16:
+      return reduce<bf16>(op, from, into, count);
     case DType::kF64:
       return reduce<double>(op, from, into, count);
     case DType::kI32:

@@ -1,6 +1,8 @@
 #include "parallel/data_parallel/reducer.h"
 
 #include <algorithm>
+#include <map>
+#include <utility>
 
 namespace ink {
 
@@ -12,33 +14,36 @@ Reducer::Reducer(Runtime& runtime, const ParameterTable& table, ProcessGroup& gr
   for (auto it = table.all().rbegin(); it != table.all().rend(); ++it) {
     if ((*it)->tied_to.empty() && !(*it)->frozen) leaves.push_back((*it)->leaf().get());
   }
-  std::vector<Leaf*> group_leaves;
-  int64_t elements = 0;
-  const auto close = [&] {
-    if (group_leaves.empty()) return;
+  struct Open {
+    std::vector<Leaf*> leaves;
+    int64_t elements = 0;
+  };
+  std::map<DType, Open> open;
+  const auto close = [&](DType dtype) {
+    const Open full = std::exchange(open[dtype], {});
+    if (full.leaves.empty()) return;
     const Scoped tag(runtime.tag, MemoryTag::kGradients);
-    Bucket bucket{.flat = Tensor(runtime, {elements}, group_leaves[0]->grad_dtype),
-                  .leaves = group_leaves,
+    Bucket bucket{.flat = Tensor(runtime, {full.elements}, dtype),
+                  .leaves = full.leaves,
                   .ready = 0,
                   .work = nullptr};
     int64_t offset = 0;
-    for (Leaf* leaf : group_leaves) {
+    for (Leaf* leaf : full.leaves) {
       leaf->grad = bucket.flat.flat(offset, leaf->value.shape());
       leaf->has_grad = false;
       offset += leaf->value.numel();
       leaf->on_grad_ready = [this, index = buckets_.size()](Leaf&) { on_ready(index); };
     }
     buckets_.push_back(std::move(bucket));
-    group_leaves.clear();
-    elements = 0;
   };
   for (Leaf* leaf : leaves) {
-    if (!group_leaves.empty() && elements * size_of(leaf->grad_dtype) >= options_.bucket_bytes)
-      close();
-    group_leaves.push_back(leaf);
-    elements += leaf->value.numel();
+    const DType dtype = leaf->grad_dtype;
+    if (open[dtype].elements * size_of(dtype) >= options_.bucket_bytes) close(dtype);
+    open[dtype].leaves.push_back(leaf);
+    open[dtype].elements += leaf->value.numel();
   }
-  close();
+  // Wide ones last: the small f32 gradients of norms, the last of which is ready at the very end.
+  for (const DType dtype : {DType::kBF16, DType::kF32, DType::kF64}) close(dtype);
 }
 
 // Open reductions here mean that a step ended with an exception. The transport still reads and

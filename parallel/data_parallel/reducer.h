@@ -1,10 +1,12 @@
 // Sums gradients over the data-parallel ranks, in buckets, while backward still runs.
 //
-// The parameters' gradients are placed in flat buckets in the reverse order of the table, which is
-// about the order in which backward finishes them. arm() before the last micro-batch of a step:
-// from then on a bucket is reduced as soon as its last gradient is final; finish() reduces what
-// nobody touched and waits. Reductions are plain sums (the loss is already divided by the token
-// count of the whole global batch). On a group of one nothing is placed and every call is a no-op.
+// The parameters' gradients are placed in flat buckets, each of one type, in the reverse order of
+// the table, which is about the order in which backward finishes them. arm() before the last
+// micro-batch of a step: from then on a bucket is reduced as soon as its last gradient is final;
+// finish() reduces what nobody touched and waits. Reductions are plain sums (the loss is already
+// divided by the token count of the whole global batch), in the type of the gradients: bf16 ones
+// are rounded with every rank that is added. On a group of one nothing is placed and every call is
+// a no-op.
 #pragma once
 
 #include <memory>

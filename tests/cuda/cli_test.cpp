@@ -63,26 +63,59 @@ TEST_F(CudaRun, TrainsLikeTheProcessor) {
             std::string::npos);
 }
 
-// Two runs, and one that was interrupted, are the same bit by bit.
+// Two runs, and one that was interrupted, are the same bit by bit: with masters, and with
+// everything in bf16.
 TEST_F(CudaRun, RepeatsAndResumesBitForBit) {
-  const std::vector<std::string> bf16 = {"model.dtype=bf16", "train.deterministic=true"};
-  const auto train = [&](std::vector<std::string> arguments) {
-    arguments.insert(arguments.begin(), {"train", "run.yaml"});
-    arguments.insert(arguments.end(), bf16.begin(), bf16.end());
+  const std::vector<std::vector<std::string>> kinds = {
+      {}, {"optim.state_dtype=bf16", "optim.grad_dtype=bf16"}};
+  for (const std::vector<std::string>& kind : kinds) {
+    const std::string prefix = kind.empty() ? "masters-" : "bf16-";
+    const auto train = [&](const std::string& out, std::vector<std::string> more) {
+      more.insert(more.begin(), {"train", "run.yaml", "--out", prefix + out, "model.dtype=bf16",
+                                 "train.deterministic=true"});
+      more.insert(more.end(), kind.begin(), kind.end());
+      expect_done(run(more));
+    };
+    train("whole", {});
+    train("again", {});
+    train("cut", {"--max-steps", "2"});
+    train("cut", {"--resume", "latest"});
+    const auto want = step_columns(place_ / (prefix + "whole"));
+    ASSERT_EQ(want.size(), 4u);
+    for (const char* other : {"again", "cut"}) {
+      EXPECT_EQ(step_columns(place_ / (prefix + other)), want) << prefix << other;
+      EXPECT_EQ(files_below(place_ / (prefix + other) / "step-4/state"),
+                files_below(place_ / (prefix + "whole") / "step-4/state"))
+          << prefix << other;
+    }
+  }
+}
+
+// Guards read what the card holds, and a veto waits for it: the decisions are the processor's.
+TEST_F(CudaRun, GuardsDecideLikeTheProcessor) {
+  const auto train = [&](const std::string& out, const std::vector<std::string>& more) {
+    std::vector<std::string> arguments = {"train", "run.yaml",      "--out",
+                                          out,     "train.steps=8", "train.deterministic=true"};
+    arguments.insert(arguments.end(), more.begin(), more.end());
     expect_done(run(arguments));
   };
-  train({"--out", "whole"});
-  train({"--out", "again"});
-  train({"--out", "cut", "--max-steps", "2"});
-  train({"--out", "cut", "--resume", "latest"});
-  const auto want = step_columns(place_ / "whole");
-  ASSERT_EQ(want.size(), 4u);
-  for (const char* other : {"again", "cut"}) {
-    EXPECT_EQ(step_columns(place_ / other), want) << other;
-    EXPECT_EQ(files_below(place_ / other / "step-4/state"),
-              files_below(place_ / "whole/step-4/state"))
-        << other;
-  }
+  train("plain", {});
+  train("checked", {"train.self_check_every=2"});
+  EXPECT_EQ(step_columns(place_ / "checked"), step_columns(place_ / "plain"));
+  const std::vector<json> checks = event_rows(place_ / "checked", "self_check");
+  ASSERT_EQ(checks.size(), 5u);
+  for (const json& row : checks)
+    EXPECT_NEAR(row.at("recomputed").get<double>(), row.at("grad_norm").get<double>(),
+                1e-6 * row.at("grad_norm").get<double>());
+  // Every loss above the one before is a spike.
+  const std::string skip = "train.loss_watchdog={factor: 1.00001, window: 1, action: skip}";
+  train("card", {skip});
+  train("cpu", {skip, "train.device=cpu"});
+  std::vector<json> card, cpu;
+  for (const json& row : step_rows(place_ / "card")) card.push_back(row.at("skip_reason"));
+  for (const json& row : step_rows(place_ / "cpu")) cpu.push_back(row.at("skip_reason"));
+  EXPECT_EQ(card, cpu);
+  EXPECT_NE(std::ranges::count(card, "loss_spike"), 0);
 }
 
 // A checkpoint is a file: made on one device, used on the other.

@@ -21,11 +21,12 @@ struct Layout {
   int ranks = 1;
   int64_t accumulation = 1;
   bool overlap = true, late = false;
+  bool bf16 = false;  // everything, gradients too
 };
 
 std::string name_of(const Layout& l) {
-  return fmt::format("dp{}_acc{}{}{}", l.ranks, l.accumulation, l.overlap ? "" : "_blocking",
-                     l.late ? "_late" : "");
+  return fmt::format("dp{}_acc{}{}{}{}", l.ranks, l.accumulation, l.overlap ? "" : "_blocking",
+                     l.late ? "_late" : "", l.bf16 ? "_bf16" : "");
 }
 
 struct Trace {
@@ -66,6 +67,10 @@ std::vector<Trace> train(const Layout& layout) {
     options.device = layout.device;
     options.ordinal = layout.device == Device::kCuda ? host.rank() : 0;
     options.overlap = layout.overlap;
+    if (layout.bf16) {
+      options.compute = DType::kBF16;
+      options.optim.state_dtype = options.optim.grad_dtype = StateDtype::kBf16;
+    }
     Trainee trainee(golden, host, options);
     traces[static_cast<size_t>(host.rank())] = run_rank(layout, host, trainee);
   });
@@ -130,6 +135,21 @@ INSTANTIATE_TEST_SUITE_P(DataParallel, CudaLayout,
                                          Layout{.ranks = 2, .accumulation = 2, .overlap = false},
                                          Layout{.ranks = 4, .accumulation = 2, .late = true}),
                          [](const auto& info) { return name_of(info.param); });
+
+// Buckets of bf16 over NCCL: every rank has the same bits, and the loss stays that of one rank
+// within the noise of bf16.
+TEST(CudaLayoutBf16, RanksAgreeAndFollowOneRank) {
+  const Cards there(true);
+  if (const std::string why = why_not(2); !why.empty()) GTEST_SKIP() << why;
+  const std::vector<Trace> ranks =
+      train({.ranks = 2, .accumulation = 2, .late = true, .bf16 = true});
+  EXPECT_TRUE(ranks[1] == ranks[0]);
+  const Trace serial = train({.bf16 = true})[0];
+  for (size_t t = 0; t < kSteps; ++t)
+    EXPECT_NEAR(ranks[0].losses[t] / serial.losses[t], 1, 2e-3) << "step " << t + 1;
+  for (const auto& [name, values] : serial.first_gradients)
+    EXPECT_LE(rel_frobenius(ranks[0].first_gradients.at(name), values), 0.02) << name;
+}
 
 // Reducing early or at the end: the same additions.
 TEST(CudaLayoutBits, OverlapOnAndOff) {

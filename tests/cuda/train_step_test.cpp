@@ -100,6 +100,67 @@ TEST_F(CudaTrainStep, RecordedMicroBatchesGiveTheSameBits) {
   EXPECT_EQ(got.launches, 2 * 2);
 }
 
+// bf16 weights, gradients and moments: the graphs add to the same gradients, which stay where they
+// are, in their type.
+TEST_F(CudaTrainStep, RecordingsOfBf16GradientsGiveTheSameBits) {
+  TraineeOptions plain = on_card(false), graphs = on_card(true);
+  for (TraineeOptions* options : {&plain, &graphs}) {
+    options->compute = DType::kBF16;
+    options->optim.state_dtype = options->optim.grad_dtype = StateDtype::kBf16;
+  }
+  const Outcome want = train(plain, Reading::kAtOnce);
+  const Outcome got = train(graphs, Reading::kLate);
+  expect_equal(got, want);
+  EXPECT_EQ(got.launches, 2 * 2);
+  TraineeOptions wide = graphs, cpu = plain;
+  wide.optim.grad_dtype = StateDtype::kF32;
+  cpu.device = Device::kCpu;
+  for (const TraineeOptions& other : {wide, cpu}) {
+    const Outcome beside = train(other, Reading::kAtOnce);
+    for (size_t t = 0; t < want.losses.size(); ++t)
+      EXPECT_NEAR(got.losses[t], beside.losses[t], 2e-3 * beside.losses[t]) << "step " << t + 1;
+  }
+}
+
+// Where nothing is freed between the steps: gradients lie outside of what graphs write over.
+TEST_F(CudaTrainStep, GradientsAreThereBeforeTheFirstMicroBatch) {
+  Trainee trainee(golden_, *alone_, on_card(true));
+  std::vector<const void*> places;
+  for (const auto& parameter : trainee.table().all()) {
+    ASSERT_TRUE(parameter->grad().defined()) << parameter->name;
+    places.push_back(parameter->grad().raw());
+  }
+  const HostBatch batch = fixture_.pack(0, {0});
+  for (int64_t step = 1; step <= 3; ++step)
+    static_cast<void>(trainee.step().run({&batch, 1}, batch.trained, step));
+  for (size_t i = 0; i < places.size(); ++i)
+    EXPECT_EQ(trainee.table().all()[i]->grad().raw(), places[i]);
+}
+
+// With room for all documents from the start, no micro-batch makes recordings useless.
+TEST_F(CudaTrainStep, KnownDocumentsAreRecordedOnce) {
+  const auto launches = [&](int64_t documents) {
+    TraineeOptions options = on_card(true);
+    options.documents = documents;
+    Trainee trainee(golden_, *alone_, options);
+    std::vector<double> losses;
+    for (int64_t step = 0; step < 4; ++step) {
+      HostBatch batch = fixture_.pack(0, {0});
+      const int32_t length = batch.cu_seqlens.back();
+      if (step == 0) batch.cu_seqlens = {0, length};  // one document, then four
+      if (step > 0) batch.cu_seqlens = {0, 9, 20, 40, length};
+      batch.max_seqlen = length;
+      losses.push_back(trainee.step().run({&batch, 1}, batch.trained, step + 1).loss);
+    }
+    return std::pair(trainee.step().graph_launches(), losses);
+  };
+  const auto [grown, want] = launches(0);
+  const auto [known, got] = launches(Fixture::kLength);
+  EXPECT_EQ(got, want);
+  EXPECT_EQ(grown, 2) << "the second micro-batch begins anew";
+  EXPECT_EQ(known, 3);
+}
+
 #ifdef INKSTONE_CUDA_ON_CPU_TEST
 TEST_F(CudaTrainStep, LateStreamsChangeNothing) {
   const Outcome want = train(on_card(false), Reading::kAtOnce);

@@ -39,19 +39,20 @@ std::vector<Values> composed(const Values& grad, const Values& param, const Valu
 
 enum class Master : uint8_t { kNone, kF32 };
 
-std::vector<OpInput> update_inputs(DType param, DType moments) {
-  return {{.name = "grad", .shape = {1029}, .dtype = DType::kF32},
+std::vector<OpInput> update_inputs(DType param, DType moments, DType grad = DType::kF32) {
+  return {{.name = "grad", .shape = {1029}, .dtype = grad},
           {.name = "param", .shape = {1029}, .dtype = param},
           {.name = "m", .shape = {1029}, .dtype = moments},
           {.name = "v", .shape = {1029}, .low = 0.1, .high = 1, .dtype = moments}};
 }
 
 // With a master the parameter starts as its rounding and the outputs are {master, m, v, param}.
-OpCase update_row(const std::string& name, DType param, DType moments, Master master) {
+OpCase update_row(const std::string& name, DType param, DType moments, Master master,
+                  DType grad = DType::kF32) {
   const bool stochastic =
       moments == DType::kBF16 || (param == DType::kBF16 && master == Master::kNone);
   return {.name = name,
-          .inputs = update_inputs(master == Master::kF32 ? DType::kF32 : param, moments),
+          .inputs = update_inputs(master == Master::kF32 ? DType::kF32 : param, moments, grad),
           .run = [=](const std::vector<Tensor>& in) -> std::vector<Tensor> {
             Runtime& runtime = in[0].runtime();
             const Tensor state = step_state_tensor(runtime, third_update());
@@ -83,6 +84,14 @@ REGISTER_OP_CASE(update_row("adamw_bf16_moments", DType::kF32, DType::kBF16, Mas
 REGISTER_OP_CASE(update_row("adamw_all_bf16", DType::kBF16, DType::kBF16, Master::kNone));
 REGISTER_OP_CASE(update_row("adamw_f16_master", DType::kF16, DType::kF32, Master::kF32));
 REGISTER_OP_CASE(update_row("adamw_f16_bf16_moments", DType::kF16, DType::kBF16, Master::kF32));
+REGISTER_OP_CASE(update_row("adamw_bf16_gradient", DType::kBF16, DType::kBF16, Master::kNone,
+                            DType::kBF16));
+REGISTER_OP_CASE(update_row("adamw_bf16_gradient_f32_moments", DType::kBF16, DType::kF32,
+                            Master::kNone, DType::kBF16));
+REGISTER_OP_CASE(update_row("adamw_bf16_gradient_master", DType::kBF16, DType::kF32, Master::kF32,
+                            DType::kBF16));
+REGISTER_OP_CASE(update_row("adamw_bf16_gradient_master_bf16_moments", DType::kBF16, DType::kBF16,
+                            Master::kF32, DType::kBF16));
 
 // Items of different types and lengths in one call, the last of another policy and element.
 std::vector<AdamWItem> several_items(const std::vector<Tensor>& in) {
@@ -106,6 +115,17 @@ std::vector<AdamWItem> several_items(const std::vector<Tensor>& in) {
   add(4, 9000, 5, other);
   items[3].master = items[3].param;
   items[3].param = from_values(runtime, to_values(items[3].master), {9000}, DType::kBF16);
+  add(0, 0, 5000, other);
+  AdamWItem& narrow = items.back();
+  const auto copy = [&](const Tensor& from, DType dtype) {
+    return from_values(runtime, to_values(from), from.shape(), dtype);
+  };
+  narrow = {.grad = copy(narrow.grad, DType::kBF16),
+            .param = copy(narrow.param, DType::kBF16),
+            .master = copy(narrow.param, DType::kF32),
+            .m = copy(narrow.m, DType::kF32),
+            .v = copy(narrow.v, DType::kF32),
+            .options = other};
   return items;
 }
 
@@ -196,6 +216,26 @@ TEST(AdamW, StochasticRoundingIsTheSameOnEveryCutOfTheRange) {
       ASSERT_EQ(part.m[i], whole.m[global]) << global;
       ASSERT_EQ(part.v[i], whole.v[global]) << global;
     }
+  }
+}
+
+// A bf16 gradient is widened: bit by bit what its values in f32 give.
+TEST(AdamW, ABf16GradientIsItsValues) {
+  Runtime runtime;
+  const int64_t n = 3003;
+  const Values grads = rounded(normal_values("grad", n), DType::kBF16);
+  for (const std::string_view label : adamw_update.labels(Device::kCpu)) {
+    adamw_update.choose(Device::kCpu, label);
+    const auto update = [&](DType gradient) {
+      const Tensor grad = from_values(runtime, grads, {n}, gradient);
+      Tensor w = from_values(runtime, normal_values("w", n), {n}, DType::kBF16), none;
+      Tensor m = zeros(runtime, {n}, DType::kBF16), v = zeros(runtime, {n}, DType::kBF16);
+      adamw_update(Device::kCpu, grad, step_state_tensor(runtime, third_update()), kOptions, w,
+                   none, m, v);
+      return std::vector{to_values(w), to_values(m), to_values(v)};
+    };
+    EXPECT_EQ(update(DType::kBF16), update(DType::kF32)) << label;
+    adamw_update.choose(Device::kCpu, {});
   }
 }
 

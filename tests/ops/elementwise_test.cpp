@@ -38,6 +38,20 @@ REGISTER_OP_CASE({.name = "add_to_itself",
                     return {plus(twice, twice)};
                   },
                   .slots = {&accumulate}});
+// f32 into the row's type.
+REGISTER_OP_CASE({.name = "accumulate_f32",
+                  .inputs = {{.name = "from", .shape = {6, 45}, .dtype = DType::kF32},
+                             {.name = "into", .shape = {6, 45}}},
+                  .run = [](const Inputs& in) -> Inputs {
+                    Tensor into = empty_like(in[1]);
+                    cast(into.device(), in[1], into);
+                    accumulate(into.device(), in[0], into);
+                    return {into};
+                  },
+                  .composed = [](const Vectors& in) -> Vectors { return {plus(in[0], in[1])}; },
+                  .tolerance = {.bf16 = 4e-3, .f16 = 1e-3},
+                  .slots = {&accumulate},
+                  .differentiable = 0});
 REGISTER_OP_CASE({.name = "sum",
                   .inputs = {{.name = "x", .shape = {9, 37}, .low = 0.5, .high = 1.5}},
                   .run = [](const Inputs& in) -> Inputs { return {sum(in[0])}; },
@@ -78,6 +92,25 @@ REGISTER_OP_CASE({.name = "to_dtype_round_trip",
                   },
                   .composed = [](const Vectors& in) -> Vectors { return {in[0]}; },
                   .slots = {&cast}});
+
+TEST(Accumulate, RoundsTheF32SumOnceOnEveryInstructionSet) {
+  Runtime runtime;
+  const int64_t n = 3001;
+  const Values from = rounded(normal_values("from", n), DType::kF32);
+  for (const DType to : {DType::kBF16, DType::kF16}) {
+    const Values start = rounded(normal_values("into", n), to);
+    Values want = start;
+    for (size_t i = 0; i < want.size(); ++i)
+      want[i] = double{static_cast<float>(want[i]) + static_cast<float>(from[i])};
+    for (const std::string_view label : accumulate.labels(Device::kCpu)) {
+      accumulate.choose(Device::kCpu, label);
+      Tensor into = from_values(runtime, start, {n}, to);
+      accumulate(Device::kCpu, from_values(runtime, from, {n}, DType::kF32), into);
+      EXPECT_EQ(to_values(into), rounded(want, to)) << label << " to " << name_of(to);
+      accumulate.choose(Device::kCpu, {});
+    }
+  }
+}
 
 TEST(Cast, KeepsNanAndInfinityOnEveryInstructionSet) {
   for (const std::string_view label : cast.labels(Device::kCpu)) {

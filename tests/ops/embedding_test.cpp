@@ -20,26 +20,37 @@ Values some_ids(const Shape& shape) {
   return ids;
 }
 
-REGISTER_OP_CASE({.name = "embedding",
-                  .inputs = {{.name = "ids_T",
-                              .shape = {13},
-                              .role = Role::kConstant,
-                              .values = some_ids,
-                              .dtype = DType::kI32},
-                             {.name = "w_VC", .shape = {kRows, kCols}, .role = Role::kParameter}},
-                  .run = [](const std::vector<Tensor>& in) -> std::vector<Tensor> {
-                    return {embedding(in[0], in[1])};
-                  },
-                  .composed = [](const std::vector<Values>& in) -> std::vector<Values> {
-                    Values y;
-                    for (const double id : in[0]) {
-                      const auto row = in[1].begin() + static_cast<int64_t>(id) * kCols;
-                      y.insert(y.end(), row, row + kCols);
-                    }
-                    return {y};
-                  },
-                  .slots = {&embedding_forward, &embedding_backward},
-                  .recompute = false});
+OpCase embedding_row() {
+  return {.name = "embedding",
+          .inputs = {{.name = "ids_T",
+                      .shape = {13},
+                      .role = Role::kConstant,
+                      .values = some_ids,
+                      .dtype = DType::kI32},
+                     {.name = "w_VC", .shape = {kRows, kCols}, .role = Role::kParameter}},
+          .run = [](const std::vector<Tensor>& in) -> std::vector<Tensor> {
+            return {embedding(in[0], in[1])};
+          },
+          .composed = [](const std::vector<Values>& in) -> std::vector<Values> {
+            Values y;
+            for (const double id : in[0]) {
+              const auto row = in[1].begin() + static_cast<int64_t>(id) * kCols;
+              y.insert(y.end(), row, row + kCols);
+            }
+            return {y};
+          },
+          .slots = {&embedding_forward, &embedding_backward},
+          .recompute = false};
+}
+REGISTER_OP_CASE(embedding_row());
+
+OpCase with_bf16_gradient(OpCase row) {
+  row.name += "_bf16_gradient";
+  row.dtypes = {DType::kBF16};
+  row.bf16_gradients = DType::kBF16;
+  return row;
+}
+REGISTER_OP_CASE(with_bf16_gradient(embedding_row()));
 
 Values table_gradient(int threads, WriteMode mode) {
   const ScopedThreads scope(threads);
@@ -68,6 +79,23 @@ TEST(Embedding, OverwritesOrAdds) {
   for (double& value : added) value -= 0.5;
   EXPECT_LE(rel_frobenius(added, over), 1e-6);
   EXPECT_EQ(over.back(), 0.0) << "a row that no token names";
+}
+
+// 300 rows of ones: with a rounding after every row the sum would stay at 256.
+TEST(Embedding, ABf16GradientIsRoundedOnce) {
+  Runtime runtime;
+  const Tensor dy = from_values(runtime, Values(300 * 5, 1.0), {300, 5}, DType::kBF16);
+  const Tensor ids = from_values(runtime, Values(300, 2.0), {300}, DType::kI32);
+  for (const std::string_view label : embedding_backward.labels(Device::kCpu)) {
+    embedding_backward.choose(Device::kCpu, label);
+    Tensor dw = from_values(runtime, Values(15, NAN), {3, 5}, DType::kBF16);
+    embedding_backward(Device::kCpu, dy, ids, WriteMode::kOverwrite, dw);
+    EXPECT_EQ(to_values(dw.slice(2, 1)), Values(5, 300.0)) << label;
+    EXPECT_EQ(to_values(dw.slice(0, 2)), Values(10, 0.0)) << label;
+    embedding_backward(Device::kCpu, dy, ids, WriteMode::kAccumulate, dw);
+    EXPECT_EQ(to_values(dw.slice(2, 1)), Values(5, 600.0)) << label;
+    embedding_backward.choose(Device::kCpu, {});
+  }
 }
 
 TEST(Embedding, AFrozenTableIsNotRecorded) {

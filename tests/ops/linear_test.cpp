@@ -66,6 +66,25 @@ REGISTER_OP_CASE(with_slots(linear_case("linear_bias", 4, 33, 50, true),
 // Several tiles in each dimension, with remainders.
 REGISTER_OP_CASE(linear_case("linear_many_rows", 61, 70, 75, true));
 
+OpCase bf16_gradient_case(OpCase row) {
+  row.name += "_bf16_gradient";
+  row.dtypes = {DType::kBF16};
+  row.bf16_gradients = DType::kBF16;
+  return row;
+}
+REGISTER_OP_CASE(bf16_gradient_case(linear_case("linear", 61, 70, 75, true)));
+// The same weight twice: the second product adds to what the first has rounded.
+REGISTER_OP_CASE(
+    bf16_gradient_case({.name = "linear_twice",
+                        .inputs = {{.name = "x_TI", .shape = {9, 40}},
+                                   {.name = "w_OI", .shape = {40, 40}, .role = Role::kParameter}},
+                        .run = [](const std::vector<Tensor>& in) -> std::vector<Tensor> {
+                          return {linear(linear(in[0], in[1]), in[1])};
+                        },
+                        .composed = [](const std::vector<Values>& in) -> std::vector<Values> {
+                          return composed({composed(in, 40, 40)[0], in[1]}, 40, 40);
+                        }}));
+
 double tolerance(DType result) {
   switch (result) {
     case DType::kF64:
@@ -152,19 +171,22 @@ TEST(LinearKernels, EveryCandidateForTheWeightGradientInBothModes) {
   Runtime runtime;
   for (const DType dtype : {DType::kF64, DType::kF32, DType::kBF16, DType::kF16}) {
     const LinearData d(runtime, dtype);
-    const DType sum = dtype == DType::kF64 ? dtype : DType::kF32;
     const Values once = product(d.dys, 1, kO, d.xs, 1, kI, kO, kI, kT);
     const Values before = uniform_values("before", kO * kI, -9, 9);
     for (const std::string_view label : linear_backward_weight.labels(Device::kCpu)) {
       const Chosen chosen(linear_backward_weight, label);
-      Tensor dw = from_values(runtime, Values(once.size(), NAN), {kO, kI}, sum);
-      linear_backward_weight(Device::kCpu, d.dy, d.x, WriteMode::kOverwrite, dw);
-      check("dw overwritten", dtype, linear_backward_weight, dw, once);
-      dw = from_values(runtime, before, {kO, kI}, sum);
-      Values want = rounded(before, sum);
-      for (size_t i = 0; i < want.size(); ++i) want[i] += once[i];
-      linear_backward_weight(Device::kCpu, d.dy, d.x, WriteMode::kAccumulate, dw);
-      check("dw accumulated", dtype, linear_backward_weight, dw, want);
+      for (const DType sum : {DType::kF64, DType::kF32, DType::kBF16}) {
+        if ((dtype == DType::kF64) != (sum == DType::kF64)) continue;
+        if (sum == DType::kBF16 && dtype != sum) continue;
+        Tensor dw = from_values(runtime, Values(once.size(), NAN), {kO, kI}, sum);
+        linear_backward_weight(Device::kCpu, d.dy, d.x, WriteMode::kOverwrite, dw);
+        check("dw overwritten", dtype, linear_backward_weight, dw, once);
+        dw = from_values(runtime, before, {kO, kI}, sum);
+        Values want = rounded(before, sum);
+        for (size_t i = 0; i < want.size(); ++i) want[i] += once[i];
+        linear_backward_weight(Device::kCpu, d.dy, d.x, WriteMode::kAccumulate, dw);
+        check("dw accumulated", dtype, linear_backward_weight, dw, want);
+      }
     }
   }
 }

@@ -92,15 +92,24 @@ REGISTER_OP_CASE(loss_case("lm_loss_chunked_weighted", {.divisor = 5, .chunk_byt
 REGISTER_OP_CASE(loss_case("lm_loss_smoothed",
                            {.divisor = 7, .label_smoothing = 0.1, .z_loss = 1e-2}, true));
 
+OpCase with_bf16_gradient(OpCase row) {
+  row.name += "_bf16_gradient";
+  row.dtypes = {DType::kBF16};
+  row.bf16_gradients = DType::kBF16;
+  return row;
+}
+REGISTER_OP_CASE(with_bf16_gradient(loss_case("lm_loss_chunked",
+                                              {.divisor = 5, .chunk_bytes = kThreeRows}, true)));
+
 REGISTER_OP_CASE(loss_case("lm_loss_of_step", {.divisor = 9}, true,
                            StepState{.batch = {.divisor = 9}}));
 
 struct Head {
-  Head(Runtime& runtime, DType dtype, int64_t rows = 14) {
+  Head(Runtime& runtime, DType dtype, int64_t rows = 14, DType gradient = DType::kF32) {
     x = make_leaf(from_values(runtime, normal_values("x", rows * kC), {rows, kC}, dtype), "x",
                   dtype);
     w = make_leaf(from_values(runtime, normal_values("w", kV * kC), {kV, kC}, dtype), "w",
-                  dtype == DType::kF64 ? dtype : DType::kF32);
+                  dtype == DType::kF64 ? dtype : gradient);
     labels = from_values(runtime, some_labels({rows}), {rows}, DType::kI32);
   }
   Tensor x, w, labels;
@@ -145,6 +154,25 @@ TEST(LmLoss, LongChunksAreWholeTiles) {
   EXPECT_LE(rel_frobenius(got.token, whole.token), 1e-6);
   EXPECT_LE(rel_frobenius(got.dx, whole.dx), 1e-6);
   EXPECT_LE(rel_frobenius(got.dw, whole.dw), 1e-6);
+}
+
+// However many chunks: their sum is in f32 and rounded once, and added to what was there before.
+TEST(LmLoss, ChunksOfABf16GradientMeetInF32) {
+  for (const int64_t bytes : {int64_t{1}, int64_t{5 * kV * 4}, int64_t{1} << 20}) {
+    Runtime runtime;
+    const Head wide(runtime, DType::kBF16), narrow(runtime, DType::kBF16, 14, DType::kBF16);
+    const auto pass = [&](const Head& head) {
+      backward(lm_loss(head.x, head.w, head.labels, {}, {.divisor = 3, .chunk_bytes = bytes}).loss);
+      return to_values(leaf_of(head.w)->grad);
+    };
+    Values want = rounded(pass(wide), DType::kBF16);
+    EXPECT_EQ(pass(narrow), want) << bytes;
+    EXPECT_EQ(leaf_of(narrow.w)->grad.dtype(), DType::kBF16);
+    leaf_of(wide.w)->has_grad = false;
+    const Values again = pass(wide);
+    for (size_t i = 0; i < want.size(); ++i) want[i] += again[i];
+    EXPECT_EQ(pass(narrow), rounded(want, DType::kBF16)) << bytes;
+  }
 }
 
 TEST(LmLoss, ThreadsAgree) {

@@ -62,6 +62,30 @@ REGISTER_OP_CASE({.name = "sum_squares_many",
                   .slots = {&sum_squares_many},
                   .differentiable = 0});
 
+// Gradients of two types, as matrices and norms have them.
+REGISTER_OP_CASE({.name = "sum_squares_of_two_types",
+                  .inputs = {{.name = "matrix", .shape = {61, 1151}, .dtype = DType::kBF16},
+                             {.name = "norm", .shape = {97}, .dtype = DType::kF32},
+                             {.name = "last", .shape = {5, 3}, .dtype = DType::kBF16}},
+                  .run = [](const std::vector<Tensor>& in) -> std::vector<Tensor> {
+                    Tensor sum(in[0].runtime(), {}, DType::kF64);
+                    Tensor each(in[0].runtime(), {3}, DType::kF64);
+                    sum_squares_many(sum.device(), in, each, sum);
+                    return {sum, each};
+                  },
+                  .composed = [](const std::vector<Values>& in) -> std::vector<Values> {
+                    Values each;
+                    for (const Values& values : in) {
+                      each.push_back(0);
+                      for (const double x : values) each.back() += x * x;
+                    }
+                    return {{each[0] + each[1] + each[2]}, each};
+                  },
+                  .tolerance = {.f32 = 1e-12},
+                  .slots = {&sum_squares_many},
+                  .dtypes = {DType::kF32},
+                  .differentiable = 0});
+
 StepOptions cosine_options() {
   return {.schedule = {.lr = 1e-3, .min_lr = 1e-4, .total = 100, .warmup = 10}, .clip_norm = 1.0};
 }
@@ -100,6 +124,38 @@ REGISTER_OP_CASE({.name = "advance_step",
                   },
                   .composed = [](const std::vector<Values>&) -> std::vector<Values> {
                     return {{2.0, 2e-4, 3.0, 1 / (3.0 + 1e-6), 1 - 0.9 * 0.9, 1 - 0.95 * 0.95}};
+                  },
+                  .tolerance = {.f32 = 1e-12},
+                  .slots = {&advance_step},
+                  .dtypes = {DType::kF32},
+                  .differentiable = 0,
+                  .strided = false,
+                  .empty = false});
+
+// A veto skips a step whose norm is good, and leaves the loss scale alone.
+REGISTER_OP_CASE({.name = "advance_step_veto",
+                  .inputs = {{.name = "sum_squares",
+                              .shape = {1},
+                              .values = [](const Shape&) { return Values{9.0}; },
+                              .dtype = DType::kF64}},
+                  .run = [](const std::vector<Tensor>& in) -> std::vector<Tensor> {
+                    Runtime& runtime = in[0].runtime();
+                    StepOptions options = cosine_options();
+                    options.veto = true;
+                    options.loss_scale.enabled = true;
+                    Tensor state = step_state_tensor(
+                        runtime, {.updates = 1, .hysteresis_left = 1, .loss_scale = 2.0});
+                    advance_step(in[0].device(), in[0], options, state);
+                    const StepState now = read_step_state(state);
+                    return {from_values(
+                        runtime,
+                        {static_cast<double>(now.updates), static_cast<double>(now.skipped),
+                         static_cast<double>(now.skipped_in_a_row), static_cast<double>(now.skip),
+                         now.grad_norm, now.loss_scale},
+                        {6}, DType::kF64)};
+                  },
+                  .composed = [](const std::vector<Values>&) -> std::vector<Values> {
+                    return {{1.0, 1.0, 1.0, 1.0, 1.5, 2.0}};
                   },
                   .tolerance = {.f32 = 1e-12},
                   .slots = {&advance_step},

@@ -70,9 +70,31 @@ void reductions_are_bit_equal(Runtime& runtime, ProcessGroup& group) {
   EXPECT_NEAR(values[7], want, 1e-5);
 }
 
-void reduction_of_16_bits_is_refused(Runtime& runtime, ProcessGroup& group) {
+// Whole numbers below 256 have no rounding, those of 256 and above every second one.
+void bf16_is_added_and_rounded(Runtime& runtime, ProcessGroup& group) {
+  Values mine;
+  for (int64_t i = 0; i < 600; ++i) mine.push_back(static_cast<double>(i % 50 + group.rank()));
+  Values want(mine.size()), largest(mine.size());
+  for (size_t i = 0; i < mine.size(); ++i) {
+    for (int r = 0; r < group.size(); ++r) want[i] += static_cast<double>(i % 50) + r;
+    largest[i] = static_cast<double>(i % 50) + group.size() - 1;
+  }
+  const auto tensor = [&](const Values& values) {
+    return from_values(runtime, values, {static_cast<int64_t>(values.size())}, DType::kBF16);
+  };
+  const Tensor sum = tensor(mine), most = tensor(mine), odd = tensor(Values(3, 129.0));
+  group.all_reduce(sum, ReduceOp::kSum)->wait();
+  group.all_reduce(most, ReduceOp::kMax)->wait();
+  EXPECT_EQ(to_values(sum), want);
+  EXPECT_EQ(to_values(most), largest);
+  if (group.size() != 3) return;
+  group.all_reduce(odd, ReduceOp::kSum)->wait();  // 258 + 129 = 387, a tie between 386 and 388
+  EXPECT_EQ(to_values(odd), Values(3, 388.0));
+}
+
+void reduction_of_f16_is_refused(Runtime& runtime, ProcessGroup& group) {
   if (group.size() == 1) return;  // nothing to add
-  const Tensor t = filled(runtime, {4}, DType::kBF16);
+  const Tensor t = filled(runtime, {4}, DType::kF16);
   EXPECT_THROW(group.all_reduce(t, ReduceOp::kSum)->wait(), InternalError);
 }
 
@@ -260,7 +282,8 @@ constexpr GroupCase kCases[] = {
     {"AllReduceSum", all_reduce_sum},
     {"AllReduceMax", all_reduce_max},
     {"ReductionsAreBitEqual", reductions_are_bit_equal},
-    {"ReductionOf16BitsIsRefused", reduction_of_16_bits_is_refused},
+    {"Bf16IsAddedAndRounded", bf16_is_added_and_rounded},
+    {"ReductionOfF16IsRefused", reduction_of_f16_is_refused},
     {"AllGather", all_gather},
     {"ReduceScatter", reduce_scatter},
     {"AllToAll", all_to_all},

@@ -19,7 +19,8 @@ namespace {
 
 // Two linear layers over one input and a norm that this rank's graph may leave out.
 struct Toy {
-  explicit Toy(Runtime& r) : runtime(r), builder(table) {
+  explicit Toy(Runtime& r, DType compute = DType::kF32, DType gradients = DType::kF32)
+      : runtime(r), builder(table) {
     first = builder.linear("first", 4, 6, {});
     second = builder.linear("second", 6, 3, {.bias = true});
     unused = builder.norm("unused", 5, 1e-5f);
@@ -29,12 +30,12 @@ struct Toy {
     Parameter frozen = whole_parameter("frozen.weight", {7}, {});
     frozen.frozen = true;
     table.add(std::move(frozen));
-    table.materialize(runtime, DType::kF32);
+    table.materialize(runtime, compute, gradients);
     table.initialize(1);
   }
   void backward_of(int rank) {
-    const Tensor x =
-        from_values(runtime, normal_values(fmt::format("x {}", rank), 8), {2, 4}, DType::kF32);
+    const Tensor x = from_values(runtime, normal_values(fmt::format("x {}", rank), 8), {2, 4},
+                                 table.all().front()->value().dtype());
     backward(sum((*second)((*first)(x))));
   }
   Values grad(const char* name) const {
@@ -91,6 +92,36 @@ TEST(Reducer, SumsEveryGradientWhateverTheBuckets) {
         });
       }
     }
+  }
+}
+
+// Matrices in bf16 buckets, vectors in an f32 one behind them; the rule of the sum is that of bf16.
+TEST(Reducer, Bf16GradientsHaveBucketsOfTheirOwn) {
+  for (const int64_t bucket_bytes : {1, 1 << 20}) {
+    run_group(2, [&](ProcessGroup& group) {
+      Runtime runtime;
+      Toy toy(runtime, DType::kBF16, DType::kBF16);
+      Reducer reducer(runtime, toy.table, group, {.bucket_bytes = bucket_bytes});
+      EXPECT_EQ(reducer.bytes_per_step(), (24 + 18) * 2 + (3 + 5) * 4);
+      EXPECT_EQ(reducer.bucket_count(), bucket_bytes == 1 ? 4u : 2u);
+      EXPECT_EQ(toy.table.find("first.weight")->grad().dtype(), DType::kBF16);
+      EXPECT_EQ(toy.table.find("second.bias")->grad().dtype(), DType::kF32);
+      reducer.arm();
+      toy.backward_of(group.rank());
+      reducer.finish();
+      for (const char* name : kNames) {
+        Values want;
+        for (int rank : {0, 1}) {
+          Runtime other;
+          Toy alone(other, DType::kBF16, DType::kBF16);
+          alone.backward_of(rank);
+          const Values grad = alone.grad(name);
+          want.resize(grad.size());
+          for (size_t i = 0; i < grad.size(); ++i) want[i] += grad[i];
+        }
+        EXPECT_EQ(toy.grad(name), rounded(want, toy.table.find(name)->grad().dtype())) << name;
+      }
+    });
   }
 }
 

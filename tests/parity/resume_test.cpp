@@ -17,13 +17,19 @@ constexpr int64_t kSteps = 6, kStop = 3;
 // What of the saved state is forgotten when the run goes on.
 enum class Forget { kNothing, kStep, kClock };
 
-class Resume : public testing::TestWithParam<StateDtype> {
+// Of moments and of gradients.
+struct Types {
+  StateDtype moments = StateDtype::kF32, gradients = StateDtype::kF32;
+};
+
+class Resume : public testing::TestWithParam<Types> {
  protected:
   [[nodiscard]] static TraineeOptions options() {
     TraineeOptions options;
     options.dropout = 0.1;
-    options.optim.state_dtype = GetParam();
-    if (GetParam() == StateDtype::kBf16) options.compute = DType::kBF16;
+    options.optim.state_dtype = GetParam().moments;
+    options.optim.grad_dtype = GetParam().gradients;
+    if (GetParam().moments == StateDtype::kBf16) options.compute = DType::kBF16;
     return options;
   }
   // Steps `first` to `last`, 1-based; the counter that keys dropout is `shift` behind.
@@ -85,10 +91,15 @@ TEST_P(Resume, CountersThatAreNotRestoredAreNoticed) {
   EXPECT_NE(resumed(Forget::kClock).parameters, whole.parameters);
 }
 
-INSTANTIATE_TEST_SUITE_P(States, Resume, testing::Values(StateDtype::kF32, StateDtype::kBf16),
-                         [](const auto& info) {
-                           return info.param == StateDtype::kF32 ? "f32" : "bf16";
-                         });
+INSTANTIATE_TEST_SUITE_P(
+    States, Resume,
+    testing::Values(Types{}, Types{.moments = StateDtype::kBf16},
+                    Types{.moments = StateDtype::kBf16, .gradients = StateDtype::kBf16}),
+    [](const auto& info) {
+      const Types& types = info.param;
+      const bool narrow = types.gradients == StateDtype::kBf16;
+      return types.moments == StateDtype::kF32 ? "f32" : narrow ? "bf16_gradients" : "bf16";
+    });
 
 }  // namespace
 }  // namespace ink

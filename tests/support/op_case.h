@@ -26,7 +26,8 @@
 namespace ink {
 
 // An activation wants a gradient and may be strided; a parameter wants one that is added to its
-// leaf (f32 for 16-bit dtypes); a constant (ids, tables, states) wants none.
+// leaf (f32 for 16-bit dtypes, unless the row says otherwise); a constant (ids, tables, states)
+// wants none.
 enum class Role : uint8_t { kActivation, kParameter, kConstant };
 
 struct OpInput {
@@ -63,6 +64,7 @@ struct OpCase {
   bool strided_gradients = true;  // takes strided incoming gradients
   bool empty = true;
   bool recompute = true;
+  DType bf16_gradients = DType::kF32;  // of parameters in bf16
 };
 
 bool register_op_case(OpCase row, const char* file, int line);

@@ -81,8 +81,9 @@ class Inputs {
       }
       wide_.push_back(wide);
       const bool parameter = input.role == Role::kParameter && how.dtype != DType::kF64;
+      const DType of_parameters = dtype == DType::kBF16 ? row.bf16_gradients : DType::kF32;
       tensors.push_back(wants_gradient(row, i)
-                            ? make_leaf(tensor, input.name, parameter ? DType::kF32 : dtype)
+                            ? make_leaf(tensor, input.name, parameter ? of_parameters : dtype)
                             : tensor);
     }
   }

@@ -18,7 +18,8 @@ std::unique_ptr<Decoder> build(Runtime& runtime, ParameterTable& table, const Go
   runtime.recompute = how.recompute;
   SerialBuilder builder(table);
   std::unique_ptr<Decoder> model = make_model(builder, options);
-  table.materialize(runtime, how.compute);
+  table.materialize(runtime, how.compute,
+                    how.optim.grad_dtype == StateDtype::kBf16 ? DType::kBF16 : DType::kF32);
   golden.load(table);
   return model;
 }
@@ -52,7 +53,8 @@ Trainee::Trainee(const Golden& golden, ProcessGroup& group, const TraineeOptions
             {.overlap = options.overlap,
              .keep_gradients = true,
              .graphs = options.graphs,
-             .max_length = options.graphs ? Fixture::kLength : 0}) {
+             .max_length = options.graphs ? Fixture::kLength : 0,
+             .documents = options.documents}) {
   optimizer_.copy_masters_from_parameters();
 }
 

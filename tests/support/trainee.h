@@ -17,7 +17,8 @@ struct TraineeOptions {
   Recompute recompute = Recompute::kNone;
   double dropout = 0;
   bool overlap = true;
-  bool graphs = false;  // record micro-batches
+  bool graphs = false;    // record micro-batches
+  int64_t documents = 0;  // of a micro-batch, at most; 0: not known
   Device device = Device::kCpu;
   int ordinal = 0;     // which card; several ranks on cards need their transport linked
   int threads = 1;     // OpenMP threads while the Trainee lives; 0 = as many as before

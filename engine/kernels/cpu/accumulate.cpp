@@ -5,21 +5,30 @@
 namespace ink {
 namespace {
 
+template <class Isa, class From, class To>
+void add_typed(const Tensor& from, Tensor& into) {
+  for_spans(from.rows(), from.cols(), all_contiguous(from, into),
+            [&](int64_t row, int64_t column, int64_t count) {
+              const From* a = at<From>(from, row, column);
+              To* b = at<To>(into, row, column);
+              Isa::run([=] {
+#pragma omp simd
+                for (int64_t i = 0; i < count; ++i) b[i] = narrow<To>(widen(b[i]) + widen(a[i]));
+              });
+            });
+}
+
 template <class Isa>
 void add_into(const Tensor& from, Tensor& into) {
-  CHECK_OP("accumulate", from.shape() == into.shape() && from.dtype() == into.dtype(),
+  const bool narrows = from.dtype() == DType::kF32 && size_of(into.dtype()) == 2;
+  CHECK_OP("accumulate", from.shape() == into.shape() && (from.dtype() == into.dtype() || narrows),
            "from is {} {}, into is {} {}", from.shape().str(), name_of(from.dtype()),
            into.shape().str(), name_of(into.dtype()));
-  visit_float(from.dtype(), [&]<class T>() {
-    for_spans(from.rows(), from.cols(), all_contiguous(from, into),
-              [&](int64_t row, int64_t column, int64_t count) {
-                const T* a = at<T>(from, row, column);
-                T* b = at<T>(into, row, column);
-                Isa::run([=] {
-#pragma omp simd
-                  for (int64_t i = 0; i < count; ++i) b[i] = narrow<T>(widen(b[i]) + widen(a[i]));
-                });
-              });
+  if (into.dtype() == DType::kF64) return add_typed<Isa, double, double>(from, into);
+  visit_float(into.dtype(), [&]<class To>() {
+    if constexpr (!std::is_same_v<To, double>) {
+      narrows ? add_typed<Isa, float, To>(from, into) : add_typed<Isa, To, To>(from, into);
+    }
   });
 }
 

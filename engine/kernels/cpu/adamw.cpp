@@ -41,9 +41,9 @@ inline void store_rounded(float value, uint32_t random, bf16& to) {
 }
 
 // What one chunk reads and writes. master is nullptr when param is the weight itself.
-template <class P, class M>
+template <class G, class P, class M>
 struct Range {
-  const float* grad;
+  const G* grad;
   P* param;
   float* master;
   M* m;
@@ -56,11 +56,11 @@ struct Range {
 template <class P, class M, bool kMaster>
 constexpr bool kRandom = std::is_same_v<M, bf16> || (std::is_same_v<P, bf16> && !kMaster);
 
-template <class P, class M, bool kMaster>
-inline void update_range(const Range<P, M>& at, const Factors& f) {
+template <class G, class P, class M, bool kMaster>
+inline void update_range(const Range<G, P, M>& at, const Factors& f) {
 #pragma omp simd
   for (int64_t i = 0; i < at.count; ++i) {
-    const float g = at.grad[i] * f.gradient;
+    const float g = static_cast<float>(at.grad[i]) * f.gradient;
     const float m = f.beta1 * static_cast<float>(at.m[i]) + (1 - f.beta1) * g;
     const float v = f.beta2 * static_cast<float>(at.v[i]) + (1 - f.beta2) * g * g;
     const float w = kMaster ? at.master[i] : static_cast<float>(at.param[i]);
@@ -92,24 +92,21 @@ inline const uint32_t* draw_words(const Draw& draw, int64_t first, int64_t count
   return buffer + skip;
 }
 
-template <class Isa, class P, class M, bool kMaster>
+template <class Isa, class G, class P, class M, bool kMaster>
 void update_all(const Tensor& grad, const AdamWOptions& options, const StepState& state,
                 Tensor& param, Tensor& master, Tensor& m, Tensor& v) {
   const Factors factors = factors_of(options, state);
   const Draw draw{options.key, static_cast<uint64_t>(state.updates)};
   const int64_t n = grad.numel(), global = options.first_element;
   for_spans(1, n, true, [&](int64_t, int64_t begin, int64_t length) {
-    const Range<P, M> whole{grad.data<float>(),
-                            param.data<P>(),
-                            kMaster ? master.data<float>() : nullptr,
-                            m.data<M>(),
-                            v.data<M>(),
-                            0,
-                            nullptr};
+    const Range<G, P, M> whole{
+        grad.data<G>(), param.data<P>(), kMaster ? master.data<float>() : nullptr,
+        m.data<M>(),    v.data<M>(),     0,
+        nullptr};
     Isa::run([=] {
       uint32_t words[kChunk + 8];
       for (int64_t first = begin; first < begin + length; first += kChunk) {
-        Range<P, M> chunk = whole;
+        Range<G, P, M> chunk = whole;
         chunk.count = std::min(kChunk, begin + length - first);
         chunk.grad += first;
         chunk.param += first;
@@ -118,7 +115,7 @@ void update_all(const Tensor& grad, const AdamWOptions& options, const StepState
         chunk.v += first;
         if constexpr (kRandom<P, M, kMaster>)
           chunk.words = draw_words<Isa>(draw, global + first, chunk.count, words);
-        update_range<P, M, kMaster>(chunk, factors);
+        update_range<G, P, M, kMaster>(chunk, factors);
       }
     });
   });
@@ -138,6 +135,17 @@ template <class F>
 void visit_mastered(DType dtype, const F& f) {
   if (dtype == DType::kF16) return f.template operator()<f16>();
   visit_storage("param", dtype, f);
+}
+
+// f32, or the type of a parameter in bf16.
+template <class P, class F>
+void visit_gradient(DType dtype, const F& f) {
+  if constexpr (std::is_same_v<P, bf16>) {
+    if (dtype == DType::kBF16) return f.template operator()<bf16>();
+  }
+  CHECK_OP("adamw_update", dtype == DType::kF32, "grad is {} beside a param in {}", name_of(dtype),
+           name_of(dtype_of<P>::value));
+  f.template operator()<float>();
 }
 
 void check_range(const Tensor& grad, const Tensor& param, const Tensor& master, const Tensor& m,
@@ -162,11 +170,15 @@ void update(const Tensor& grad, const Tensor& state_tensor, const AdamWOptions& 
   visit_storage("m", m.dtype(), [&]<class M>() {
     if (master.defined()) {
       visit_mastered(param.dtype(), [&]<class P>() {
-        update_all<Isa, P, M, true>(grad, options, state, param, master, m, v);
+        visit_gradient<P>(grad.dtype(), [&]<class G>() {
+          update_all<Isa, G, P, M, true>(grad, options, state, param, master, m, v);
+        });
       });
     } else {
       visit_storage("param", param.dtype(), [&]<class P>() {
-        update_all<Isa, P, M, false>(grad, options, state, param, master, m, v);
+        visit_gradient<P>(grad.dtype(), [&]<class G>() {
+          update_all<Isa, G, P, M, false>(grad, options, state, param, master, m, v);
+        });
       });
     }
   });

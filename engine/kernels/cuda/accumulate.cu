@@ -12,11 +12,14 @@ struct Plus {
 };
 
 void add_into(const Tensor& from, Tensor& into) {
-  CHECK_OP("accumulate", from.shape() == into.shape() && from.dtype() == into.dtype(),
+  const bool narrows = from.dtype() == DType::kF32 && size_of(into.dtype()) == 2;
+  CHECK_OP("accumulate", from.shape() == into.shape() && (from.dtype() == into.dtype() || narrows),
            "from is {} {}, into is {} {}", from.shape().str(), name_of(from.dtype()),
            into.shape().str(), name_of(into.dtype()));
-  visit_device_float(from.dtype(),
-                     [&]<class T>() { map<T, T, T>("accumulate", Plus{}, into, into, from); });
+  visit_device_float(into.dtype(), [&]<class T>() {
+    narrows ? map<T, T, float>("accumulate", Plus{}, into, into, from)
+            : map<T, T, T>("accumulate", Plus{}, into, into, from);
+  });
 }
 
 // Through f32, as on the CPU; a copy within one dtype keeps every bit. f64 is taken here alone:

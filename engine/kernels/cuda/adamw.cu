@@ -1,9 +1,9 @@
 // AdamW in one pass over all parameters; formula in engine/ops/adamw.h.
 //
 // Every element of gradient, parameter, master and moments is read once and all but the gradient
-// are written once: 14 bytes an element with everything in bf16 and an f32 gradient, 28 with an f32
-// parameter and moments, 32 with a bf16 parameter and its master besides. About 20 flops, and 25
-// integer operations of Philox where anything is rounded stochastically. A thread takes 4
+// are written once: 14 bytes an element with everything in bf16, 16 with an f32 gradient, 28 with
+// an f32 parameter and moments, 32 with a bf16 parameter and its master besides. About 20 flops,
+// and 25 integer operations of Philox where anything is rounded stochastically. A thread takes 4
 // elements at a time, 16 bytes of f32 and 8 of 16-bit values, so that a warp moves whole sectors of
 // both; with a misaligned operand or odd first element it takes one.
 //
@@ -23,10 +23,10 @@ constexpr int kPack = 4, kPacks = 2;  // elements of a pack; packs of a thread i
 constexpr int64_t kPerBlock = 8192;
 
 // master is nullptr when param is the weight itself.
-template <class P, class M>
+template <class G, class P, class M>
 struct UpdateRange {
   int64_t first_block, length;
-  const float* grad;
+  const G* grad;
   P* param;
   float* master;
   M* m;
@@ -99,8 +99,8 @@ struct Operands {
   Floats<N> g, w, m, v;
 };
 
-template <int N, class P, class M, bool kMaster>
-__device__ __forceinline__ Operands<N> load(const UpdateRange<P, M>& r, int64_t i) {
+template <int N, class G, class P, class M, bool kMaster>
+__device__ __forceinline__ Operands<N> load(const UpdateRange<G, P, M>& r, int64_t i) {
   Operands<N> in{load_floats<N>(r.grad + i), {}, load_floats<N>(r.m + i), load_floats<N>(r.v + i)};
   if constexpr (kMaster) {
     in.w = load_floats<N>(r.master + i);
@@ -110,8 +110,8 @@ __device__ __forceinline__ Operands<N> load(const UpdateRange<P, M>& r, int64_t 
   return in;
 }
 
-template <int N, class P, class M, bool kMaster>
-__device__ __forceinline__ void update(const UpdateRange<P, M>& r, const Factors& f, int64_t i,
+template <int N, class G, class P, class M, bool kMaster>
+__device__ __forceinline__ void update(const UpdateRange<G, P, M>& r, const Factors& f, int64_t i,
                                        Operands<N> x) {
 #pragma unroll
   for (int k = 0; k < N; ++k) {
@@ -138,17 +138,17 @@ __device__ __forceinline__ void update(const UpdateRange<P, M>& r, const Factors
 }
 
 // Elements [begin, end) one at a time.
-template <class P, class M, bool kMaster>
-__device__ __forceinline__ void update_singly(const UpdateRange<P, M>& r, const Factors& f,
+template <class G, class P, class M, bool kMaster>
+__device__ __forceinline__ void update_singly(const UpdateRange<G, P, M>& r, const Factors& f,
                                               int64_t begin, int64_t end) {
   for (int64_t i = begin + threadIdx.x; i < end; i += kThreads)
-    update<1, P, M, kMaster>(r, f, i, load<1, P, M, kMaster>(r, i));
+    update<1, G, P, M, kMaster>(r, f, i, load<1, G, P, M, kMaster>(r, i));
 }
 
-template <class P, class M, bool kMaster>
+template <class G, class P, class M, bool kMaster>
 __global__ void __launch_bounds__(kThreads)
-    update_chunks(const UpdateRange<P, M>* ranges, int count, const StepState* state) {
-  const UpdateRange<P, M> range = range_of_block(ranges, count);
+    update_chunks(const UpdateRange<G, P, M>* ranges, int count, const StepState* state) {
+  const UpdateRange<G, P, M> range = range_of_block(ranges, count);
   Factors& shared = shared_memory<Factors>();
   if (threadIdx.x == 0) shared = factors_of(range.options, *state);
   __syncthreads();
@@ -156,22 +156,22 @@ __global__ void __launch_bounds__(kThreads)
   if (factors.skip != 0) return;
   const int64_t begin = (int64_t{blockIdx.x} - range.first_block) * kPerBlock;
   const int64_t end = min(begin + kPerBlock, range.length);
-  if (!range.packed) return update_singly<P, M, kMaster>(range, factors, begin, end);
+  if (!range.packed) return update_singly<G, P, M, kMaster>(range, factors, begin, end);
   constexpr int64_t kStride = int64_t{kThreads} * kPack;
   const int64_t whole = end - end % kPack;  // begin is a multiple of a pack
   for (int64_t i = begin + int64_t{threadIdx.x} * kPack; i < whole; i += kPacks * kStride) {
     Operands<kPack> in[kPacks];
 #pragma unroll
     for (int j = 0; j < kPacks; ++j) {
-      if (i + j * kStride < whole) in[j] = load<kPack, P, M, kMaster>(range, i + j * kStride);
+      if (i + j * kStride < whole) in[j] = load<kPack, G, P, M, kMaster>(range, i + j * kStride);
     }
 #pragma unroll
     for (int j = 0; j < kPacks; ++j) {
       if (i + j * kStride < whole)
-        update<kPack, P, M, kMaster>(range, factors, i + j * kStride, in[j]);
+        update<kPack, G, P, M, kMaster>(range, factors, i + j * kStride, in[j]);
     }
   }
-  update_singly<P, M, kMaster>(range, factors, whole, end);
+  update_singly<G, P, M, kMaster>(range, factors, whole, end);
 }
 
 void check(const AdamWItem& item) {
@@ -184,6 +184,11 @@ void check(const AdamWItem& item) {
            item.m.numel(), item.v.numel());
   CHECK_OP("adamw_update", item.m.dtype() == item.v.dtype(), "m is {}, v is {}",
            name_of(item.m.dtype()), name_of(item.v.dtype()));
+  CHECK_OP("adamw_update",
+           item.grad.dtype() == DType::kF32 ||
+               (item.grad.dtype() == DType::kBF16 && item.param.dtype() == DType::kBF16),
+           "grad is {} beside a param in {}", name_of(item.grad.dtype()),
+           name_of(item.param.dtype()));
   CHECK_OP("adamw_update", item.param.dtype() != DType::kF16 || item.master.defined(),
            "a parameter in f16 needs a master");
 }
@@ -193,30 +198,30 @@ bool aligned(const T* pointer) {
   return reinterpret_cast<uintptr_t>(pointer) % (sizeof(T) * kPack) == 0;
 }
 
-template <class P, class M>
-UpdateRange<P, M> update_range(const AdamWItem& item) {
-  UpdateRange<P, M> r{.first_block = 0,
-                      .length = item.grad.numel(),
-                      .grad = item.grad.data<float>(),
-                      .param = item.param.data<P>(),
-                      .master = item.master.defined() ? item.master.data<float>() : nullptr,
-                      .m = item.m.data<M>(),
-                      .v = item.v.data<M>(),
-                      .options = item.options,
-                      .packed = false};
+template <class G, class P, class M>
+UpdateRange<G, P, M> update_range(const AdamWItem& item) {
+  UpdateRange<G, P, M> r{.first_block = 0,
+                         .length = item.grad.numel(),
+                         .grad = item.grad.data<G>(),
+                         .param = item.param.data<P>(),
+                         .master = item.master.defined() ? item.master.data<float>() : nullptr,
+                         .m = item.m.data<M>(),
+                         .v = item.v.data<M>(),
+                         .options = item.options,
+                         .packed = false};
   r.packed = aligned(r.grad) && aligned(r.param) && aligned(r.master) && aligned(r.m) &&
              aligned(r.v) && item.options.first_element % kPack == 0;
   return r;
 }
 
 // The items of one combination of types, if there are any, in one launch.
-template <class P, class M, bool kMaster>
+template <class G, class P, class M, bool kMaster>
 void update_kind(std::span<const AdamWItem> items, const Tensor& state) {
-  RangeList<UpdateRange<P, M>> ranges(kPerBlock);
+  RangeList<UpdateRange<G, P, M>> ranges(kPerBlock);
   for (const AdamWItem& item : items) {
-    if (item.param.dtype() == dtype_of<P>::value && item.m.dtype() == dtype_of<M>::value &&
-        item.master.defined() == kMaster)
-      ranges.add(update_range<P, M>(item));
+    if (item.grad.dtype() == dtype_of<G>::value && item.param.dtype() == dtype_of<P>::value &&
+        item.m.dtype() == dtype_of<M>::value && item.master.defined() == kMaster)
+      ranges.add(update_range<G, P, M>(item));
   }
   if (ranges.count() == 0) return;
   const Tensor list = ranges.upload(state.runtime());
@@ -224,17 +229,19 @@ void update_kind(std::span<const AdamWItem> items, const Tensor& state) {
          {.grid = dim3(blocks_for(ranges.blocks(), 1), 1, 1),
           .block = dim3(kThreads, 1, 1),
           .shared_bytes = static_cast<int64_t>(sizeof(Factors))},
-         update_chunks<P, M, kMaster>, static_cast<const UpdateRange<P, M>*>(list.raw()),
+         update_chunks<G, P, M, kMaster>, static_cast<const UpdateRange<G, P, M>*>(list.raw()),
          ranges.count(), static_cast<const StepState*>(state.raw()));
 }
 
 template <class M>
 void update_moments(std::span<const AdamWItem> items, const Tensor& state) {
-  update_kind<float, M, false>(items, state);
-  update_kind<float, M, true>(items, state);
-  update_kind<bf16, M, false>(items, state);
-  update_kind<bf16, M, true>(items, state);
-  update_kind<f16, M, true>(items, state);
+  update_kind<float, float, M, false>(items, state);
+  update_kind<float, float, M, true>(items, state);
+  update_kind<float, bf16, M, false>(items, state);
+  update_kind<float, bf16, M, true>(items, state);
+  update_kind<float, f16, M, true>(items, state);
+  update_kind<bf16, bf16, M, false>(items, state);
+  update_kind<bf16, bf16, M, true>(items, state);
 }
 
 void update_all(std::span<const AdamWItem> items, const Tensor& state) {

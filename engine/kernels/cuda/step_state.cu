@@ -106,28 +106,36 @@ SquareRange<T> square_range(const Tensor& x, size_t number) {
           .packed = flat && aligned};
 }
 
+LaunchShape shape_of(int64_t blocks, int threads) {
+  return {.grid = dim3(blocks_for(blocks, 1), 1, 1),
+          .block = dim3(static_cast<unsigned>(threads), 1, 1),
+          .shared_bytes = static_cast<int64_t>(sizeof(BlockScratch<double>))};
+}
+
+// each_N of the tensors of one type, if there are any.
+template <class T>
+void squares_of_type(std::span<const Tensor> tensors, Tensor& each_N) {
+  RangeList<SquareRange<T>> ranges(kPerBlock);
+  for (size_t i = 0; i < tensors.size(); ++i) {
+    if (tensors[i].dtype() == dtype_of<T>::value) ranges.add(square_range<T>(tensors[i], i));
+  }
+  if (ranges.count() == 0) return;
+  CudaBackend& backend = cuda_backend(each_N);
+  const Tensor list = ranges.upload(each_N.runtime());
+  const auto* all = static_cast<const SquareRange<T>*>(list.raw());
+  const Tensor partials(each_N.runtime(), {ranges.blocks()}, DType::kF64, MemoryTag::kWorkspace);
+  launch(backend, "sum_squares", shape_of(ranges.blocks(), kThreads), square_chunks<T>, all,
+         ranges.count(), partials.data<double>());
+  launch(backend, "sum_squares", shape_of(ranges.count(), kTotalThreads), add_chunks<T>, all,
+         ranges.blocks(), partials.data<double>(), each_N.data<double>());
+}
+
 void squares(std::span<const Tensor> tensors, WriteMode mode, Tensor& each_N, Tensor& sum) {
-  CudaBackend& backend = cuda_backend(sum);
-  const DType dtype = tensors.empty() ? DType::kF32 : tensors[0].dtype();
-  const auto shape = [](int64_t blocks, int threads) -> LaunchShape {
-    return {.grid = dim3(blocks_for(blocks, 1), 1, 1),
-            .block = dim3(static_cast<unsigned>(threads), 1, 1),
-            .shared_bytes = static_cast<int64_t>(sizeof(BlockScratch<double>))};
-  };
   zero(each_N);  // of tensors without elements
-  visit_device_float(dtype, [&]<class T>() {
-    RangeList<SquareRange<T>> ranges(kPerBlock);
-    for (size_t i = 0; i < tensors.size(); ++i) ranges.add(square_range<T>(tensors[i], i));
-    const Tensor list = ranges.upload(sum.runtime());
-    const auto* all = static_cast<const SquareRange<T>*>(list.raw());
-    const Tensor partials(sum.runtime(), {ranges.blocks()}, DType::kF64, MemoryTag::kWorkspace);
-    launch(backend, "sum_squares", shape(ranges.blocks(), kThreads), square_chunks<T>, all,
-           ranges.count(), partials.data<double>());
-    launch(backend, "sum_squares", shape(ranges.count(), kTotalThreads), add_chunks<T>, all,
-           ranges.blocks(), partials.data<double>(), each_N.data<double>());
-  });
-  launch(backend, "sum_squares", shape(1, kTotalThreads), add_tensors, each_N.data<double>(),
-         each_N.numel(), mode == WriteMode::kAccumulate, sum.data<double>());
+  for (const DType dtype : {DType::kF32, DType::kBF16, DType::kF16})
+    visit_device_float(dtype, [&]<class T>() { squares_of_type<T>(tensors, each_N); });
+  launch(cuda_backend(sum), "sum_squares", shape_of(1, kTotalThreads), add_tensors,
+         each_N.data<double>(), each_N.numel(), mode == WriteMode::kAccumulate, sum.data<double>());
 }
 
 void squares_of_one(const Tensor& x, WriteMode mode, Tensor& sum) {

@@ -10,8 +10,11 @@
 #include <memory>
 #include <mutex>
 #include <string>
+#include <type_traits>
 #include <utility>
 #include <vector>
+
+#include "engine/core/dtype.h"
 
 namespace {
 
@@ -53,6 +56,8 @@ std::size_t size_of(ncclDataType_t type) {
   switch (type) {
     case ncclUint8:
       return 1;
+    case ncclBfloat16:
+      return 2;
     case ncclInt32:
     case ncclFloat32:
       return 4;
@@ -65,8 +70,11 @@ template <class T>
 void add(const void* from, void* into, std::size_t count, ncclRedOp_t op) {
   const auto* source = static_cast<const T*>(from);
   auto* target = static_cast<T*>(into);
-  for (std::size_t i = 0; i < count; ++i)
-    target[i] = op == ncclSum ? target[i] + source[i] : std::max(target[i], source[i]);
+  using Wide = std::conditional_t<std::is_same_v<T, ink::bf16>, float, T>;
+  for (std::size_t i = 0; i < count; ++i) {
+    const auto a = static_cast<Wide>(target[i]), b = static_cast<Wide>(source[i]);
+    target[i] = static_cast<T>(op == ncclSum ? static_cast<Wide>(a + b) : std::max(a, b));
+  }
 }
 
 void reduce(const void* from, void* into, std::size_t count, ncclDataType_t type, ncclRedOp_t op) {
@@ -77,6 +85,8 @@ void reduce(const void* from, void* into, std::size_t count, ncclDataType_t type
       return add<int64_t>(from, into, count, op);
     case ncclFloat32:
       return add<float>(from, into, count, op);
+    case ncclBfloat16:
+      return add<ink::bf16>(from, into, count, op);
     case ncclFloat64:
       return add<double>(from, into, count, op);
     default:

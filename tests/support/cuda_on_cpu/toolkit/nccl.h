@@ -42,7 +42,8 @@ enum ncclDataType_t {
   ncclInt32 = 2,
   ncclInt64 = 4,
   ncclFloat32 = 7,
-  ncclFloat64 = 8
+  ncclFloat64 = 8,
+  ncclBfloat16 = 9
 };
 enum ncclRedOp_t { ncclSum = 0, ncclMax = 2 };
 

@@ -28,6 +28,8 @@ constexpr int kThreads = (1 + kConsumers) * ptx::kWarpgroup;
 constexpr int kWarpgroupRows = 64;
 // Together 65536 for 384 threads: the compiler's even share is 168.
 constexpr int kProducerRegisters = 40, kConsumerRegisters = 232;
+// Named barriers: one a consumer's turn is waited for at, one that its own warps meet at.
+constexpr int kTurnBarrier = 1, kWarpsBarrier = kTurnBarrier + kConsumers;
 static_assert(ptx::kWarpgroup == kFlashThreads, "one warpgroup loads tiles");
 
 // Rows of kDim elements as panels of 64 columns, 128 bytes per row, in the 128-byte swizzle.
@@ -119,20 +121,18 @@ struct Ring {
 class Turns {
  public:
   __device__ __forceinline__ Turns(int consumer, int turns) : consumer_(consumer), left_(turns) {
-    if (consumer == kConsumers - 1) ptx::arrive_at(kFirstBarrier, kMeeting);
+    if (consumer == kConsumers - 1) ptx::arrive_at(kTurnBarrier, kMeeting);
   }
-  __device__ __forceinline__ void take() const {
-    ptx::meet_at(kFirstBarrier + consumer_, kMeeting);
-  }
+  __device__ __forceinline__ void take() const { ptx::meet_at(kTurnBarrier + consumer_, kMeeting); }
   // Nobody waits for the last turn of the last consumer.
   __device__ __forceinline__ void pass() {
     --left_;
-    if (consumer_ == 0 || left_ > 0) ptx::arrive_at(kFirstBarrier + 1 - consumer_, kMeeting);
+    if (consumer_ == 0 || left_ > 0) ptx::arrive_at(kTurnBarrier + 1 - consumer_, kMeeting);
   }
 
  private:
   static_assert(kConsumers == 2);
-  static constexpr int kFirstBarrier = 1, kMeeting = kConsumers * ptx::kWarpgroup;
+  static constexpr int kMeeting = kConsumers * ptx::kWarpgroup;
   int consumer_, left_;
 };
 
@@ -189,7 +189,7 @@ __device__ __forceinline__ void consume(const ForwardArguments<typename C::Type>
   typename C::Scores s;
   typename C::Sums o;
   typename C::Weights p;
-  clear(s);
+  clear(s);  // for the compiler: the first product of a tile overwrites it
   clear(o);
   const auto add_scores = [&](int pass) {
     const int32_t first = pass * C::kKeys;
@@ -233,6 +233,8 @@ __device__ __forceinline__ void consume(const ForwardArguments<typename C::Type>
     ring.wait(2 * pass), ring.release(2 * pass);
     ring.wait(2 * pass + 1), ring.release(2 * pass + 1);
   }
+  // The warps' products with q are done: its rows make way for the result's.
+  ptx::meet_at(kWarpsBarrier + consumer, ptx::kWarpgroup);
   if (mine.any()) store_attention(a, place, rows, mine, state, o, shared.q);
 }
 

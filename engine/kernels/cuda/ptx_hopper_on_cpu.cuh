@@ -4,7 +4,10 @@
 // ptx_hopper.cuh alone.
 #pragma once
 
-#include <functional>
+#include <array>
+#include <bit>
+#include <cmath>
+#include <cstring>
 #include <stdexcept>
 
 #include "engine/kernels/cuda/ptx.cuh"

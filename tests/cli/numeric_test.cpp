@@ -69,7 +69,7 @@ TEST(Numeric, Bf16GradientsRepeatResumeAndSkipAlike) {
 
 TEST(Numeric, Bf16GradientsAreRefusedWhereTheyAreNotBuilt) {
   const Workplace place;
-  place.write_run();
+  place.write_run("train: {steps: 4}");
   expect_error(place.run({"train", "run.yaml", "model.dtype=fp32", "optim.grad_dtype=bf16"}), 2,
                {"optim.grad_dtype", "expected fp32", "f32"});
   expect_error(place.run({"train", "run.yaml", "model.dtype=bf16", "optim.grad_dtype=bf16",

@@ -104,13 +104,16 @@ std::string escape_html(const std::string& text) {
 
 }  // namespace
 
-std::string show_pack(const Pack& pack, const PieceText& text, InspectColor color) {
+std::string show_pack(const Pack& pack, const PieceText& text, InspectColor color,
+                      UntrainedSpans untrained) {
   std::string out;
   for (const Segment& segment : segments_of(pack)) {
     out += fmt::format("──── {} ────\n", segment_title(pack, segment));
     for (const Span& span : spans_of(pack, segment)) {
-      const std::string words = span_text(pack, span, text);
-      if (color == InspectColor::kAnsi) {
+      const bool counted = !span.trained && untrained == UntrainedSpans::kCounted;
+      const std::string words =
+          counted ? fmt::format("{} tokens", span.end - span.begin) : span_text(pack, span, text);
+      if (color == InspectColor::kAnsi && !counted) {
         out += fmt::format("{}{}{}", span.trained ? kGreen : kGrey, words, kPlain);
       } else {
         out += span.trained ? words : "⟦" + words + "⟧";

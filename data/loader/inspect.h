@@ -23,10 +23,13 @@ struct PieceText {
 };
 
 enum class InspectColor { kMarks, kAnsi };
+// kCounted: only what is trained on is spelled out, of an untrained span the number of tokens.
+enum class UntrainedSpans { kShown, kCounted };
 
 // Untrained spans stand between ⟦ and ⟧ (or in grey), specials as <name:id>, a line names every
 // document.
-[[nodiscard]] std::string show_pack(const Pack& pack, const PieceText& text, InspectColor color);
+[[nodiscard]] std::string show_pack(const Pack& pack, const PieceText& text, InspectColor color,
+                                    UntrainedSpans untrained = UntrainedSpans::kShown);
 // One line per token: place, document, position, id, piece, label.
 [[nodiscard]] std::string show_columns(const Pack& pack, const PieceText& text);
 // A page without outside references.

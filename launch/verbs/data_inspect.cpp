@@ -96,7 +96,8 @@ ExitCode inspect(const InspectArguments& a, const CommandLine& command) {
     fmt::print("{}\n", a.html);
     return ExitCode::kDone;
   }
-  const bool color = !command.no_color && isatty(STDOUT_FILENO) != 0;
+  const InspectColor color =
+      !command.no_color && isatty(STDOUT_FILENO) != 0 ? InspectColor::kAnsi : InspectColor::kMarks;
   for (size_t i = 0; i < packs.size(); ++i) {
     const Pack& pack = packs[i];
     const StoreSource& source =
@@ -105,8 +106,9 @@ ExitCode inspect(const InspectArguments& a, const CommandLine& command) {
                a.packed ? "pack" : "document", a.row + static_cast<int64_t>(i), a.split,
                source.path, pack.origins.front(), pack.tokens.size(), pack.trained,
                pack.starts.size());
-    if (a.show == "text" || a.show == "all")
-      fmt::print("{}\n", show_pack(pack, text, color ? InspectColor::kAnsi : InspectColor::kMarks));
+    if (a.show == "text" || a.show == "all") fmt::print("{}\n", show_pack(pack, text, color));
+    if (a.show == "masked")
+      fmt::print("{}\n", show_pack(pack, text, color, UntrainedSpans::kCounted));
     if (a.show == "ids" || a.show == "labels" || a.show == "all")
       fmt::print("{}\n", show_columns(pack, text));
   }
@@ -139,8 +141,9 @@ void add_data_inspect(CLI::App& data, CommandLine& command) {
   verb->add_option("--tokenizer", a->tokenizer, "to decode with; without one, ids are shown");
   verb->add_option("--row", a->row, "first document or pack, from 0")->capture_default_str();
   verb->add_option("--n", a->count, "how many")->capture_default_str();
-  verb->add_option("--show", a->show, "text, ids, labels or all")
-      ->check(one_of({"text", "ids", "labels", "all"}))
+  verb->add_option("--show", a->show,
+                   "text; masked: the text that is trained on alone; ids, labels or all")
+      ->check(one_of({"text", "masked", "ids", "labels", "all"}))
       ->capture_default_str();
   verb->add_option("--split", a->split, "train or eval")->capture_default_str();
   verb->add_option("--html", a->html, "write a page instead");

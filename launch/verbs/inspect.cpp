@@ -4,6 +4,7 @@
 
 #include "data/store/token_store.h"
 #include "engine/io/json.h"
+#include "launch/verbs/inspect_diff.h"
 #include "launch/verbs/inspect_paths.h"
 #include "launch/verbs/verb.h"
 #include "models/hub/describe.h"
@@ -15,7 +16,7 @@ namespace fs = std::filesystem;
 using nlohmann::ordered_json;
 
 struct InspectArguments {
-  std::string path;
+  std::string path, diff;
   bool tensors = false, verify = false, json = false;
 };
 
@@ -84,7 +85,9 @@ void print_text(const ordered_json& description, bool with_tensors) {
 }
 
 ExitCode run(const InspectArguments& a) {
-  ordered_json description = describe_path(a.path, a.verify ? Verify::kYes : Verify::kNo);
+  ordered_json description = a.diff.empty()
+                                 ? describe_path(a.path, a.verify ? Verify::kYes : Verify::kNo)
+                                 : diff_tensors(a.path, a.diff);
   if (a.json) {
     if (!a.tensors) description.erase("tensors");
     fmt::print("{}\n", description.dump(1, ' ', false, ordered_json::error_handler_t::replace));
@@ -106,6 +109,9 @@ void add_inspect(CLI::App& app, CommandLine& command) {
       ->required();
   verb->add_flag("--tensors", a->tensors, "list every tensor");
   verb->add_flag("--verify", a->verify, "read everything: hashes, and that values are finite");
+  verb->add_option("--diff", a->diff,
+                   "another path: tensors that only one of them has, and how far the others lie "
+                   "apart");
   verb->add_flag("--json", a->json, "as JSON");
   verb->callback([a, &command] { command.run = [a] { return run(*a); }; });
 }

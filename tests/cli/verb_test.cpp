@@ -131,6 +131,45 @@ TEST(Inspect, EveryKindOfPath) {
   EXPECT_GT(config["model"]["parameters"].get<int64_t>(), 0);
 }
 
+TEST(Inspect, DiffNamesWhatDiffers) {
+  const Workplace place;
+  const std::string model = golden("internlm2");
+  const auto diff = [&](const std::string& path, const std::string& other) {
+    const ChildResult result = place.run({"inspect", path, "--diff", other, "--json"});
+    expect_done(result);
+    return json::parse(result.out);
+  };
+  const json same = diff(model, model + "/model.safetensors");
+  EXPECT_EQ(same["equal"], true);
+  EXPECT_EQ(same["common_tensors"], same["equal_tensors"]) << same;
+  EXPECT_GT(same["common_tensors"].get<int>(), 20);
+
+  for (const char* dtype : {"fp32", "bf16"})
+    expect_done(place.run({"export", "hf", "--in", model, "--out", dtype, "--dtype", dtype}));
+  const json rounded = diff("fp32", "bf16");
+  EXPECT_EQ(rounded["equal"], false);
+  EXPECT_EQ(rounded["only_in_path"], json::array());
+  for (const json& line : rounded["different"]) {
+    EXPECT_EQ(line["dtype"], (json{"F32", "BF16"})) << line;
+    // Half a unit in the last place of bf16.
+    EXPECT_LT(line["rel_frobenius"].get<double>(), 0x1p-8) << line;
+  }
+  const json wide = diff(model, golden("internlm2_wide"));
+  EXPECT_TRUE(std::ranges::any_of(wide["different"], [](const json& line) {
+    return line["shape"].front().is_array() && line["rel_frobenius"].is_null();
+  })) << wide;
+
+  place.write_run("train: {steps: 2}\ncheckpoint: {every: 1}");
+  expect_done(place.run({"train", "run.yaml", "--out", "run"}));
+  const json steps = diff("run/step-1", "run");
+  EXPECT_EQ(steps["equal"], false);
+  EXPECT_EQ(steps["only_in_path"], json::array());
+  EXPECT_GT(steps["different"].size(), 0u);
+  for (const json& line : steps["different"]) EXPECT_GT(line["max_abs"].get<double>(), 0) << line;
+  EXPECT_EQ(diff("run/step-2", "run")["equal"], true);
+  expect_error(place.run({"inspect", model, "--diff", "nothing"}), 3, {"nothing"});
+}
+
 TEST(Config, ListCopyCheckDoc) {
   const Workplace place;
   const ChildResult list = place.run({"config", "list", "-p", "tiny"});

@@ -105,6 +105,13 @@ INSTANTIATE_TEST_SUITE_P(
                                                            "llama_tied", "qwen2_tied"}),
     [](const auto& info) { return std::string(info.param); });
 
+TEST_F(CudaTest, InternLM3LogitsAtEveryLength) {
+  const Golden golden("internlm3");
+  Trainee trainee(golden, *alone_, on_card());
+  for (const int64_t length : {24, 33, 96})
+    EXPECT_LE(document_logits_distance(trainee, golden, length, length), kF32) << length;
+}
+
 TEST_F(CudaTest, Bf16GradientsWithinTwiceTheErrorOfTorch) {
   const Golden golden("internlm2");
   TraineeOptions options = on_card();

@@ -194,6 +194,9 @@ TEST(Inspect, ShowsBordersAndMaskedSpans) {
   EXPECT_EQ(show_pack(pack, text, InspectColor::kMarks),
             "──── document 0: 4 tokens, 3 trained, source 0 row 12 ────\n⟦<s:1>⟧AB</s:2>\n"
             "──── document 1: 3 tokens, 1 trained, source 0 row 13 ────\n⟦<s:1>C⟧D\n");
+  EXPECT_EQ(show_pack(pack, text, InspectColor::kMarks, UntrainedSpans::kCounted),
+            "──── document 0: 4 tokens, 3 trained, source 0 row 12 ────\n⟦1 tokens⟧AB</s:2>\n"
+            "──── document 1: 3 tokens, 1 trained, source 0 row 13 ────\n⟦2 tokens⟧D\n");
   const std::string html = show_html({pack}, text, "a<b");
   EXPECT_NE(html.find("<title>a&lt;b</title>"), std::string::npos);
   EXPECT_NE(html.find("<span class=\"masked\">&lt;s:1&gt;C</span>"), std::string::npos);

@@ -3,6 +3,7 @@
 #include <gtest/gtest.h>
 
 #include <cmath>
+#include <numeric>
 
 #include "launch/trainer/device_batch.h"
 #include "tests/support/compare.h"
@@ -35,6 +36,23 @@ double logits_distance(Trainee& trainee, const Golden& golden, const Fixture& fi
   const Batch batch = to_device(trainee.runtime(), fixture.pack(0, {row}), 1.0, 0);
   return rel_frobenius(to_values(trainee.model().logits(batch, 0)),
                        golden.tensor(fmt::format("logits.row{}", row)));
+}
+
+double document_logits_distance(Trainee& trainee, const Golden& golden, int64_t length,
+                                int64_t rope_length) {
+  const Scoped no_grad(trainee.runtime().grad_enabled, false);
+  const Values ids = golden.tensor(fmt::format("tokens.{}", length));
+  HostBatch host{.tokens = {ids.begin(), ids.end()},
+                 .cu_seqlens = {0, static_cast<int32_t>(length)},
+                 .max_seqlen = static_cast<int32_t>(length)};
+  host.labels.assign(ids.size(), -100);
+  host.positions.resize(ids.size());
+  std::iota(host.positions.begin(), host.positions.end(), 0);
+  host.token_ids.resize(ids.size());
+  std::iota(host.token_ids.begin(), host.token_ids.end(), 0);
+  const Batch batch = to_device(trainee.runtime(), host, 1.0, 0);
+  return rel_frobenius(to_values(trainee.model().logits(batch, rope_length)),
+                       golden.tensor(fmt::format("logits.{}", length)));
 }
 
 void expect_bf16_gradients(const NamedValues& got, const Golden& golden) {

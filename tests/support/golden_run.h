@@ -25,6 +25,10 @@ void expect_series(const std::vector<double>& got, const nlohmann::json& want, d
 [[nodiscard]] double logits_distance(Trainee& trainee, const Golden& golden, const Fixture& fixture,
                                      int64_t row);
 
+// The same of the one document `tokens.LENGTH`; rope_length: as of Decoder::logits.
+[[nodiscard]] double document_logits_distance(Trainee& trainee, const Golden& golden,
+                                              int64_t length, int64_t rope_length);
+
 // Per tensor against torch's own error, with everything in bf16 and with f32 weights under
 // autocast: at most twice it, at most 8 %.
 void expect_bf16_gradients(const NamedValues& got, const Golden& golden);

@@ -82,6 +82,13 @@ struct Local {
   }
 };
 
+// Properties of a new object. Without its times a file is made of its contents alone.
+Local without_times(hid_t kind) {
+  const hid_t id = H5Pcreate(kind);
+  H5Pset_obj_track_times(id, false);
+  return {id, H5Pclose};
+}
+
 void check_storage(hid_t creation, const std::string& place) {
   if (H5Pget_layout(creation) != H5D_CHUNKED)
     bad_input(place,
@@ -206,7 +213,8 @@ Hdf5File Hdf5File::create(const std::filesystem::path& path, std::string place) 
   const Local access(H5Pcreate(H5P_FILE_ACCESS), H5Pclose);
   // The 1.10 format puts a checksum on every structure of the file, too.
   H5Pset_libver_bounds(access.id, H5F_LIBVER_V110, H5F_LIBVER_V110);
-  const hid_t id = H5Fcreate(path.c_str(), H5F_ACC_EXCL, H5P_DEFAULT, access.id);
+  const Local creation = without_times(H5P_FILE_CREATE);
+  const hid_t id = H5Fcreate(path.c_str(), H5F_ACC_EXCL, creation.id, access.id);
   if (id < 0) write_failed(file.place_);
   file.handle_ = Hdf5Handle(id, H5Fclose);
   return file;
@@ -231,7 +239,8 @@ Hdf5File Hdf5File::open(const std::filesystem::path& path) {
 
 void Hdf5File::add_group(const std::string& name) {
   const Hdf5Lock lock;
-  const Local group(H5Gcreate2(handle_.get(), name.c_str(), H5P_DEFAULT, H5P_DEFAULT, H5P_DEFAULT),
+  const Local creation = without_times(H5P_GROUP_CREATE);
+  const Local group(H5Gcreate2(handle_.get(), name.c_str(), H5P_DEFAULT, creation.id, H5P_DEFAULT),
                     H5Gclose);
   if (group.id < 0) write_failed(place_);
 }
@@ -247,7 +256,7 @@ Hdf5Table Hdf5File::add_table(const std::string& name, Hdf5Type type, uint64_t c
   const std::array<hsize_t, 2> none{0, columns}, most{H5S_UNLIMITED, columns},
       chunk{chunk_rows, columns};
   const Local space(H5Screate_simple(rank, none.data(), most.data()), H5Sclose);
-  const Local creation(H5Pcreate(H5P_DATASET_CREATE), H5Pclose);
+  const Local creation = without_times(H5P_DATASET_CREATE);
   H5Pset_chunk(creation.id, rank, chunk.data());
   H5Pset_fletcher32(creation.id);
   const hid_t id = H5Dcreate2(handle_.get(), name.c_str(), file_type(type), space.id, H5P_DEFAULT,

@@ -107,11 +107,14 @@ void add_inspect(CLI::App& app, CommandLine& command) {
           "safetensors file, Hugging Face directory, step-N, run directory, token store or "
           "run file")
       ->required();
-  verb->add_flag("--tensors", a->tensors, "list every tensor");
-  verb->add_flag("--verify", a->verify, "read everything: hashes, and that values are finite");
+  CLI::Option* tensors = verb->add_flag("--tensors", a->tensors, "list every tensor");
+  CLI::Option* verify =
+      verb->add_flag("--verify", a->verify, "read everything: hashes, and that values are finite");
   verb->add_option("--diff", a->diff,
                    "another path: tensors that only one of them has, and how far the others lie "
-                   "apart");
+                   "apart")
+      ->excludes(tensors)
+      ->excludes(verify);
   verb->add_flag("--json", a->json, "as JSON");
   verb->callback([a, &command] { command.run = [a] { return run(*a); }; });
 }

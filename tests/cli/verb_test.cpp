@@ -168,6 +168,8 @@ TEST(Inspect, DiffNamesWhatDiffers) {
   for (const json& line : steps["different"]) EXPECT_GT(line["max_abs"].get<double>(), 0) << line;
   EXPECT_EQ(diff("run/step-2", "run")["equal"], true);
   expect_error(place.run({"inspect", model, "--diff", "nothing"}), 3, {"nothing"});
+  expect_error(place.run({"inspect", model, "--diff", model, "--verify"}), 2,
+               {"--diff", "--verify"});
 }
 
 TEST(Config, ListCopyCheckDoc) {

@@ -57,7 +57,7 @@ struct TrainSection {
   std::optional<int64_t> accumulation, global_batch_size, global_batch_tokens;
   std::optional<BatchRamp> batch_ramp;
   std::vector<StepRange> skip_steps;
-  RecomputeMode recompute = RecomputeMode::kNone;
+  RecomputeMode recompute = RecomputeMode::kSelective;
   std::optional<Bytes> memory_limit;
   int64_t seed = 42;
   DeviceChoice device = DeviceChoice::kAuto;

@@ -127,6 +127,19 @@ TEST_F(CudaLinear, ForwardToItsOwnTypeAndToFloatWithAndWithoutBias) {
   });
 }
 
+// A slice of a longer one, as that of a fused projection.
+TEST_F(CudaLinear, ForwardWithABiasThatDoesNotLieOn16Bytes) {
+  for_all_operands(*runtime_, [&](const Operands& o, DType dtype, Placement) {
+    const Tensor longer = from_values(*runtime_, Values(static_cast<size_t>(o.sizes.O + 1), -0.5),
+                                      {o.sizes.O + 1}, dtype);
+    Values want = o.y();
+    for (double& value : want) value -= 0.5;
+    Tensor y(*runtime_, {o.sizes.T, o.sizes.O}, dtype);
+    linear_forward(Device::kCuda, o.x, o.w, longer.flat(1, {o.sizes.O}), y);
+    EXPECT_LE(rel_frobenius(to_values(y), want), tolerance(dtype));
+  });
+}
+
 TEST_F(CudaLinear, InputGradient) {
   for_all_operands(*runtime_, [&](const Operands& o, DType dtype, Placement placement) {
     const Values want = o.dx();
@@ -240,12 +253,17 @@ TEST_F(CudaLinear, DoesNotMeasureWhereItIsToldNotTo) {
 
 TEST_F(CudaLinear, DoesNotMeasureWhileItIsCaptured) {
   library().least_measured_flops = 1;
+  int measured = 0;
+  library().tuning().on_measured = [&](const std::string&, const std::string&) { ++measured; };
   const Operands o(*runtime_, kSizes[1], DType::kF32, Placement::kContiguous);
   Tensor y = from_values(*runtime_, Values(static_cast<size_t>(o.sizes.T * o.sizes.O), NAN),
                          {o.sizes.T, o.sizes.O}, DType::kF32);
   auto& backend = static_cast<CudaBackend&>(runtime_->backend());
-  // A capture may not allocate: the steps before it leave the workspace in the cache.
-  (void)Tensor(*runtime_, {int64_t{32} << 20}, DType::kU8, MemoryTag::kWorkspace);
+  // A capture may neither allocate nor load kernels: the call before it does both.
+  library().tuning().measure = false;
+  linear_forward(Device::kCuda, o.x, o.w, {}, y);
+  library().tuning().measure = true;
+  zero(y);
   check_cuda(cudaStreamBeginCapture(backend.stream(), cudaStreamCaptureModeThreadLocal), "begin");
   linear_forward(Device::kCuda, o.x, o.w, {}, y);
   cudaGraph_t graph = nullptr;
@@ -254,6 +272,9 @@ TEST_F(CudaLinear, DoesNotMeasureWhileItIsCaptured) {
   check_cuda(cudaGraphInstantiate(&exec, graph, 0), "instantiate");
   check_cuda(cudaGraphLaunch(exec, backend.stream()), "launch");
   EXPECT_LE(rel_frobenius(to_values(y), o.y()), 2e-6);
+  EXPECT_EQ(measured, 0);
+  linear_forward(Device::kCuda, o.x, o.w, {}, y);
+  EXPECT_EQ(measured, 1);
   check_cuda(cudaGraphExecDestroy(exec), "exec");
   check_cuda(cudaGraphDestroy(graph), "graph");
 }

@@ -124,10 +124,10 @@ void fill_rows(const Tensor& bias_O, Tensor& y_TO) {
   });
 }
 
-Tensor converted_bias(const Tensor& bias_O, DType dtype) {
-  Tensor converted(bias_O.runtime(), {1, bias_O.numel()}, dtype, MemoryTag::kWorkspace);
-  fill_rows(bias_O, converted);
-  return converted;
+Tensor copied_bias(const Tensor& bias_O, DType dtype) {
+  Tensor copied(bias_O.runtime(), {1, bias_O.numel()}, dtype, MemoryTag::kWorkspace);
+  fill_rows(bias_O, copied);
+  return copied;
 }
 
 }  // namespace ink

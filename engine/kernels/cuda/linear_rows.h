@@ -7,7 +7,7 @@ namespace ink {
 
 // Every row of y becomes the bias, or zero where that is undefined: the product of no columns.
 void fill_rows(const Tensor& bias_O, Tensor& y_TO);
-// The bias in the result's dtype, which the fused epilogue wants.
-[[nodiscard]] Tensor converted_bias(const Tensor& bias_O, DType dtype);
+// The bias in the result's dtype and on 16 bytes, as the fused epilogue wants it.
+[[nodiscard]] Tensor copied_bias(const Tensor& bias_O, DType dtype);
 
 }  // namespace ink

@@ -50,7 +50,7 @@ class MemoryWatch:
     def watch(self) -> None:
         while not self.done.is_set():
             used = query(["memory.used"])
-            if used is None:
+            if used is None or not used[0].isdigit():  # "[N/A]" on cards that share the host's memory
                 return
             self.peak = max(self.peak or 0, int(used[0]))
             self.done.wait(0.2)

@@ -5,7 +5,8 @@
 
 Each family takes turns with torch (A/B/A/B): inkstone_gpu_bench times every row of the family, then a
 process of torch that is kept waiting times its counterpart of each row. Printed are the medians over
-the rounds, the spread (max - min) / median, and the ratio of the medians. `--tiny` runs both on the CPU in
+the rounds, the spread (max - min) / median, and the ratio of the medians. What fails on either side is
+named, in the JSON too, and the rest goes on. `--tiny` runs both on the CPU in
 small sizes: it shows that the program works, its times say nothing.
 """
 
@@ -14,6 +15,7 @@ import json
 import statistics
 import subprocess
 import sys
+import threading
 import time
 from pathlib import Path
 
@@ -24,36 +26,58 @@ import machine  # noqa: E402
 from card import describe_card  # noqa: E402
 
 
+ROW_SECONDS, FAMILY_SECONDS = 120, 180  # longer than that hangs; the first row imports torch
+
+
+class Failed(Exception):
+    """One side did not answer."""
+
+
 class Rival:
+    """torch's process; one that left or hung is followed by another at the next question."""
+
     def __init__(self, tiny: bool):
-        command = [sys.executable, Path(__file__).with_name("kernels_rival.py")]
-        self.process = subprocess.Popen(
-            command + (["--tiny"] if tiny else []),
-            stdin=subprocess.PIPE,
-            stdout=subprocess.PIPE,
-            text=True,
-        )
+        self.command = [sys.executable, Path(__file__).with_name("kernels_rival.py")]
+        self.command += ["--tiny"] if tiny else []
+        self.seconds = 3600 if tiny else ROW_SECONDS
+        self.process = None
 
     def ask(self, row: dict) -> dict:
+        if self.process is None:
+            pipes = {"stdin": subprocess.PIPE, "stdout": subprocess.PIPE}
+            self.process = subprocess.Popen(self.command, text=True, **pipes)
         wanted = {name: row[name] for name in ("family", "kernel", "shape")}
-        self.process.stdin.write(json.dumps(wanted) + "\n")
-        self.process.stdin.flush()
-        answer = self.process.stdout.readline()
+        watch = threading.Timer(self.seconds, self.process.kill)
+        watch.start()
+        try:
+            self.process.stdin.write(json.dumps(wanted) + "\n")
+            self.process.stdin.flush()
+            answer = self.process.stdout.readline()
+        except BrokenPipeError:
+            answer = ""
+        finally:
+            watch.cancel()
         if not answer:
-            raise SystemExit(f"torch's side left with {self.process.wait()} at {wanted}")
+            left, self.process = self.process.wait(), None
+            raise Failed(f"torch's side left with {left}")
         return json.loads(answer)
 
     def end(self) -> None:
-        self.process.stdin.close()
-        self.process.wait()
+        if self.process is not None:
+            self.process.stdin.close()
+            self.process.wait()
 
 
 def inkstone_rows(binary: Path, family: str, samples: int, tiny: bool) -> list[dict]:
     command = [binary, "--family", family]
     command += ["--tiny"] if tiny else ["--samples", str(samples)]
-    done = subprocess.run(command, capture_output=True, text=True)
+    limit = None if tiny else FAMILY_SECONDS
+    try:
+        done = subprocess.run(command, capture_output=True, text=True, timeout=limit)
+    except subprocess.TimeoutExpired as hung:
+        raise Failed(f"no end after {hung.timeout:.0f} s") from hung
     if done.returncode != 0:
-        raise SystemExit(f"{binary} --family {family}: {done.stderr.strip()}")
+        raise Failed(f"left with {done.returncode}: {done.stderr.strip()}")
     return [row for row in json.loads(done.stdout)["rows"] if row["family"] == family]
 
 
@@ -61,17 +85,26 @@ def key(row: dict) -> str:
     return json.dumps([row["family"], row["kernel"], row["shape"]], sort_keys=True)
 
 
-def compare(arguments, rival: Rival, family: str, deadline: float) -> list[dict]:
+def compare(arguments, rival: Rival, family: str, deadline: float, failures: dict) -> list[dict]:
     """Rows of one family: at least one round, more until the rounds or the time are used up."""
     ours, theirs, known = {}, {}, {}
     for turn in range(arguments.rounds):
         if turn > 0 and time.monotonic() > deadline:
             break
-        for row in inkstone_rows(arguments.bench, family, arguments.samples, arguments.tiny):
+        try:
+            rows = inkstone_rows(arguments.bench, family, arguments.samples, arguments.tiny)
+        except Failed as error:
+            failures[family] = str(error)
+            print(f"{family:13} {error}", flush=True)
+            break
+        for row in rows:
             known.setdefault(key(row), row)
             ours.setdefault(key(row), []).append(row)
         for name, row in known.items():
-            answer = rival.ask(row)
+            try:
+                answer = rival.ask(row)
+            except Failed as error:
+                answer = {"milliseconds": None, "errors": {"torch": str(error)}}
             if answer["milliseconds"] is not None:
                 theirs.setdefault(name, []).append(answer)
             elif answer.get("errors"):
@@ -116,7 +149,7 @@ def print_row(row: dict) -> None:
     print(f"{text}  [{shape}]", flush=True)
 
 
-def main() -> None:
+def main() -> int:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--bench", type=Path, default=ROOT / "build/cuda-release/bench/gpu/inkstone_gpu_bench")
     parser.add_argument("--families", nargs="*", help="default: all that the program lists")
@@ -132,22 +165,25 @@ def main() -> None:
     listed = subprocess.run([arguments.bench, "--list"], capture_output=True, text=True, check=True)
     families = arguments.families or [f for f in listed.stdout.split() if f != "copy"]
     start = time.monotonic()
-    rival, rows = Rival(arguments.tiny), []
+    rival, rows, failures = Rival(arguments.tiny), [], {}
+    about = {"card": describe_card(arguments.tiny), "tiny": arguments.tiny}
     for i, family in enumerate(families):
         # Every family gets an equal part of the time that is left.
         left = start + arguments.minutes * 60 - time.monotonic()
-        rows += compare(arguments, rival, family, time.monotonic() + left / (len(families) - i))
+        deadline = time.monotonic() + left / (len(families) - i)
+        rows += compare(arguments, rival, family, deadline, failures)
         for row in rows:
             if row["family"] == family:
                 print_row(row)
+        if arguments.json:  # after every family: what comes later may not end
+            result = {**about, "rows": rows, "failures": failures}
+            arguments.json.write_text(json.dumps(result, indent=2) + "\n")
     rival.end()
     gemms = [row["speed"] for row in rows if row["family"] == "gemm" and "speed" in row]
     if gemms:
         print(f"gemm: {statistics.geometric_mean(gemms):.3f}x torch on average, least {min(gemms):.3f}x")
-    if arguments.json:
-        result = {"card": describe_card(arguments.tiny), "tiny": arguments.tiny, "rows": rows}
-        arguments.json.write_text(json.dumps(result, indent=2) + "\n")
+    return 1 if failures else 0
 
 
 if __name__ == "__main__":
-    main()
+    sys.exit(main())

@@ -21,6 +21,10 @@ from torch.nn.attention import SDPBackend, sdpa_kernel
 CACHE_BYTES = 200 << 20  # four times the second-level cache of an H100
 
 
+def first_line(error: Exception) -> str:
+    return (str(error).splitlines() or [""])[0] or type(error).__name__
+
+
 class Clock:
     """Milliseconds of a call on the device, the median of several samples."""
 
@@ -70,18 +74,22 @@ class Rival:
         for name, way in ways.items():
             try:
                 times[name] = way()
-            except RuntimeError as error:  # a backend that does not take the shape
-                errors[name] = str(error).splitlines()[0]
+            except Exception as error:  # a backend that does not take the shape, no compiler
+                errors[name] = first_line(error)
         if not times:
             return {"milliseconds": None, "errors": errors}
         by = min(times, key=times.get)
         return {"milliseconds": times[by], "by": by, "all": times, "errors": errors}
 
+    @staticmethod
+    def compiled(function):
+        """For one shape: kernels that take any would be slower."""
+        return torch.compile(function, dynamic=False)
+
     def eager_and_compiled(self, function, sets: list) -> dict:
         ways = {"eager": lambda: self.over(sets, function)}
         if not self.tiny:
-            compiled = torch.compile(function)
-            ways["compiled"] = lambda: self.over(sets, compiled)
+            ways["compiled"] = lambda: self.over(sets, self.compiled(function))
         return self.best(ways)
 
     def backward(self, function, make) -> dict:
@@ -99,7 +107,7 @@ class Rival:
 
         ways = {"eager": lambda: way(function)}
         if not self.tiny:
-            ways["compiled"] = lambda: way(torch.compile(function))
+            ways["compiled"] = lambda: way(self.compiled(function))
         return self.best(ways)
 
     # The families. Names and shapes are those of the rows of inkstone_gpu_bench.
@@ -170,7 +178,7 @@ class Rival:
         memory: dict = {}
         ways = {"eager": lambda: way(loss_of)}
         if not self.tiny:
-            ways["compiled"] = lambda: way(torch.compile(loss_of))
+            ways["compiled"] = lambda: way(self.compiled(loss_of))
         answer = self.best(ways)
         answer["peak_bytes"] = min(memory.values(), default=None)
         return answer
@@ -232,7 +240,7 @@ class Rival:
 
         ways = {"eager": lambda: self.over([(logits,)], step)}
         if not self.tiny:
-            compiled = torch.compile(loss_of)
+            compiled = self.compiled(loss_of)
             ways["compiled"] = lambda: self.over(
                 [(logits,)], lambda x: torch.autograd.grad(compiled(x), x)
             )
@@ -255,8 +263,8 @@ class Rival:
             return {"milliseconds": None}
         try:
             return family(self, row["kernel"], row["shape"]) or {"milliseconds": None}
-        except torch.cuda.OutOfMemoryError:
-            return {"milliseconds": None, "errors": {"torch": "out of memory"}}
+        except Exception as error:  # the other rows go on
+            return {"milliseconds": None, "errors": {"torch": first_line(error)}}
         finally:
             if self.device == "cuda":
                 torch.cuda.empty_cache()
@@ -282,6 +290,8 @@ def main() -> None:
     torch.manual_seed(1)
     # A compiled backward may else use its saved tensors only once.
     functorch_config.donated_buffer = False
+    # Past the limit torch would go on eagerly without a word; a function is compiled once per shape.
+    torch._dynamo.config.recompile_limit = 64
     rival = Rival(device, arguments.tiny)
     for line in sys.stdin:
         print(json.dumps(rival.answer(json.loads(line))), flush=True)

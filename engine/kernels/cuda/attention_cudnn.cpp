@@ -16,6 +16,9 @@
 //     looked at, so wrong ones would not be refused.
 //   * The same node refuses what forward takes: a longest document of one token, cuDNN 9.10.0 and
 //     9.10.1, ragged statistics on 12.x. Then backward is flash_mma's, with the same lse.
+//   * Where it has to be deterministic it keeps one product of queries and keys, 2 bytes for each
+//     pair of the padded lengths, per document and head (use_dp_workspace): gigabytes for long
+//     documents. Such a graph is refused here, and flash_mma, which repeats its bits, takes it.
 //   * It sums gradients of shared heads from a copy per query head: the stride of dK and dV times
 //     the heads of a group, 4 bytes per element. So dK and dV are packed here: T * H * D elements.
 #include <cudnn_frontend.h>
@@ -153,6 +156,12 @@ class GraphBuilder {
 
 using Pointers = std::unordered_map<int64_t, void*>;
 
+// What grows with the tokens alone fits: f32 gradients of queries, and of keys and values per query
+// head, where rows may be those of a fused tensor.
+int64_t most_workspace(const GraphKey& key) {
+  return (int64_t{32} << 20) + 24 * key.tokens * key.heads * key.dim;
+}
+
 // Handle and graphs of a rank.
 class Cudnn {
  public:
@@ -188,7 +197,9 @@ class Cudnn {
     if (found != graphs_.end()) return found->second.get();
     GraphBuilder builder(key);
     std::shared_ptr<Graph> graph = key.backward ? builder.backward() : builder.forward();
-    if (graph->build(handle_, {fe::HeurMode_t::A}).is_bad()) graph = nullptr;
+    if (graph->build(handle_, {fe::HeurMode_t::A}).is_bad() ||
+        graph->get_workspace_size() > most_workspace(key))
+      graph = nullptr;
     return graphs_.emplace(key, std::move(graph)).first->second.get();
   }
 

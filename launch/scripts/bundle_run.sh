@@ -78,6 +78,8 @@ if ((${#missing[@]} > 0)); then
   exit 4
 fi
 
+# The caller's folders stay behind: the driver's library may lie in one of them alone.
+path=$path${LD_LIBRARY_PATH:+:$LD_LIBRARY_PATH}
 case $program in
   tests)
     export LD_LIBRARY_PATH=$path

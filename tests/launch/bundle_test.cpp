@@ -59,12 +59,13 @@ class UnpackedBundle : public testing::Test {
     root_.write("toolkit/lib64/libsecond.so.2", "");
   }
   [[nodiscard]] ChildResult run(const std::vector<std::string>& arguments,
-                                const std::string& program = "run.sh") const {
+                                const std::string& program = "run.sh",
+                                const std::string& library_path = "") const {
     std::vector<std::string> command = {(root_ / program).string()};
     command.insert(command.end(), arguments.begin(), arguments.end());
     return run_child(command, {.variables = {{"CUDA_HOME", (root_ / "toolkit").string()},
                                              {"INKSTONE_CUDA_LIBS", ""},
-                                             {"LD_LIBRARY_PATH", ""},
+                                             {"LD_LIBRARY_PATH", library_path},
                                              {"PYTHONPATH", (root_ / "site").string()}}});
   }
   // What the program prints when the CUDA libraries are in these folders.
@@ -81,6 +82,18 @@ TEST_F(UnpackedBundle, FindsLibrariesInTheToolkit) {
   const ChildResult result = run({"inkstone", "doctor", "a b"});
   EXPECT_EQ(result.code, 0) << result.err;
   EXPECT_EQ(result.out, libraries({"toolkit/lib64"}) + "rank none of none\narguments doctor a b\n");
+}
+
+// The library of the driver is none of the bundle's, and may be found through this path alone.
+TEST_F(UnpackedBundle, KeepsTheLibraryPathOfTheCallerBehindItsOwn) {
+  install_libraries();
+  script("bin/good_test", "echo \"libraries $LD_LIBRARY_PATH\"\n");
+  script("bin/bad_test", "exit 0\n");
+  const std::string want = "libraries " + (root_ / "lib").string() + ":" +
+                           (root_ / "toolkit/lib64").string() + ":/driver/lib64:/driver/lib\n";
+  const std::string path = "/driver/lib64:/driver/lib";
+  EXPECT_TRUE(run({"inkstone"}, "run.sh", path).out.starts_with(want));
+  EXPECT_NE(run({"tests"}, "run.sh", path).out.find(want), std::string::npos);
 }
 
 TEST_F(UnpackedBundle, FindsLibrariesInPackagesOfPython) {

@@ -122,8 +122,11 @@ struct DataSection {
   void fields(V& v) {
     v.field("train", train, "sources of training text");
     v.field("eval", eval, "held-out text: {fraction: F}, {path: P} or a list of {name, path}");
-    v.field("max_length", max_length, "tokens of a pack", at_least(2));
-    v.field("packing", packing, "lay documents end to end and cut packs; attention stays inside");
+    v.field("max_length", max_length, "tokens of a pack; without packing, of the longest sample",
+            at_least(2));
+    v.field("packing", packing,
+            "lay documents end to end and cut packs; attention stays inside. false = each document "
+            "is a sample of its own, cut where it is longer than max_length");
     v.field("order", order, "order of the packs in an epoch");
     v.field("cache", cache, "folder of tokenised text; unset = cache/ in the run directory");
     v.field("workers", workers, "threads that tokenise; 0 = all cores", between(0, 1024));

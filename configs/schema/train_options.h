@@ -78,8 +78,8 @@ struct TrainSection {
             at_least(1));
     v.field("epochs", epochs, "passes over the data; T = ceil(epochs * packs / global batch)",
             above(0));
-    v.field("micro_batch_size", micro_batch_size, "packs of one micro-batch on one rank",
-            at_least(1));
+    v.field("micro_batch_size", micro_batch_size,
+            "packs (samples, without data.packing) of one micro-batch on one rank", at_least(1));
     v.field("accumulation", accumulation,
             "micro-batches per step and rank; this, global_batch_size or global_batch_tokens; "
             "none of them = 1",

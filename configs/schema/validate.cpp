@@ -68,7 +68,6 @@ class Checker {
              sources.size());
     if (weighted != 0 && run_.train.epochs)
       refuse("train.epochs", "expected train.steps where data.train has weights");
-    if (!run_.data.packing) refuse("data.packing", "false is not built yet for pretraining");
   }
 
   void evaluation() const {
@@ -126,6 +125,10 @@ class Checker {
               train.global_batch_tokens.has_value());
     exclusive("train.global_batch_tokens", train.global_batch_tokens.has_value(),
               "train.global_batch_size", train.global_batch_size.has_value());
+    if (train.global_batch_tokens && !run_.data.packing)
+      refuse("train.global_batch_tokens",
+             "expected train.global_batch_size with data.packing: false, whose steps differ in "
+             "tokens");
     if (train.batch_ramp && !train.global_batch_size && !train.global_batch_tokens)
       refuse("train.batch_ramp", "expected train.global_batch_size beside it, got none");
   }

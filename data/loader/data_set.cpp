@@ -31,7 +31,15 @@ class Opener {
     return synthetic_source({.size = size,
                              .vocab_size = setup_.vocab_size,
                              .max_length = setup_.data.max_length,
+                             .packing = setup_.data.packing,
                              .seed = setup_.seed});
+  }
+
+  // Packs of a split, or its samples.
+  std::shared_ptr<const PackSource> packs(std::shared_ptr<const TokenStore> store,
+                                          Split split) const {
+    if (setup_.data.packing) return store_source(std::move(store), split);
+    return sample_source(std::move(store), split, setup_.data.max_length);
   }
 
   // fraction: held out of this source; absent for an eval set of its own.
@@ -52,7 +60,8 @@ class Opener {
  private:
   void check(const TokenStore& store, std::optional<double> fraction) const {
     const StoreHeader& header = store.header();
-    expect_made_with(store.path(), "max length", setup_.data.max_length, header.max_length);
+    if (setup_.data.packing)
+      expect_made_with(store.path(), "max length", setup_.data.max_length, header.max_length);
     if (fraction) expect_made_with(store.path(), "eval fraction", *fraction, header.eval_fraction);
     if (setup_.prepare_seed)
       expect_made_with(store.path(), "seed", *setup_.prepare_seed, header.seed);
@@ -125,11 +134,11 @@ void add_train_source(DataSet& set, const Opener& opener, const TrainSource& sou
   if (!source.path)
     throw Error(ExitCode::kConfig, "data.train[]", "expected path or synthetic, got neither");
   const auto store = opener.store(source, fraction);
-  set.train.push_back({store_source(store, Split::kTrain), source.weight});
+  set.train.push_back({opener.packs(store, Split::kTrain), source.weight});
   require_packs(*set.train.back().packs);
   if (fraction)
     set.eval.push_back({only_one ? "held_out" : fs::path(*source.path).stem().string(),
-                        store_source(store, Split::kEval)});
+                        opener.packs(store, Split::kEval)});
 }
 
 }  // namespace
@@ -202,7 +211,7 @@ DataSet open_data_set(const DataSetSetup& setup) {
     TrainSource source;
     source.path = eval.path;
     set.eval.push_back(
-        {eval.name, store_source(opener.store(source, std::nullopt), Split::kTrain)});
+        {eval.name, opener.packs(opener.store(source, std::nullopt), Split::kTrain)});
     require_packs(*set.eval.back().packs);
   }
   return set;

@@ -15,6 +15,10 @@ EvalLoader::EvalLoader(std::shared_ptr<const PackSource> source, EvalLoaderOptio
         options_.micro_batch_size);
   packs_ = source_->packs();
   if (options_.max_packs > 0) packs_ = std::min(packs_, options_.max_packs);
+  if (packs_ == source_->packs()) {
+    trained_ = source_->trained_tokens();
+    return;
+  }
   for (int64_t pack = 0; pack < packs_; ++pack)
     trained_ += static_cast<int64_t>(source_->row(pack).trained);
 }
@@ -37,7 +41,7 @@ HostBatch EvalLoader::read(int64_t index) const {
     slots[i].pack = &packs[i];
     slots[i].sample_id = slots[i].slot;
   }
-  return make_host_batch(slots, source_->max_length());
+  return make_host_batch(slots, source_->max_length(), options_.padding);
 }
 
 }  // namespace ink

@@ -16,6 +16,7 @@ struct EvalLoaderOptions {
   int64_t micro_batch_size = 1;
   int64_t max_packs = 0;  // 0: all
   ResetPositions reset_positions = ResetPositions::kDocument;
+  SlotPadding padding = SlotPadding::kFull;
 };
 
 class EvalLoader {

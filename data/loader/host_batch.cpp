@@ -7,6 +7,20 @@
 namespace ink {
 namespace {
 
+int64_t length_of(const BatchSlot& slot) {
+  return slot.pack ? static_cast<int64_t>(slot.pack->tokens.size()) : 0;
+}
+
+int64_t slot_tokens(int64_t length, int64_t max_length, SlotPadding padding) {
+  return padding == SlotPadding::kFull ? max_length : length;
+}
+
+void reserve(HostBatch& batch, size_t tokens) {
+  for (auto* column : {&batch.tokens, &batch.labels, &batch.positions, &batch.documents})
+    column->reserve(tokens);
+  batch.token_ids.reserve(tokens);
+}
+
 void append_segment(HostBatch& batch, int32_t length, int32_t source) {
   const auto index = static_cast<int32_t>(batch.cu_seqlens.size()) - 1;
   batch.cu_seqlens.push_back(batch.cu_seqlens.back() + length);
@@ -39,20 +53,26 @@ void append_padding(HostBatch& batch, int64_t length) {
 
 }  // namespace
 
-HostBatch make_host_batch(std::span<const BatchSlot> slots, int64_t max_length) {
+HostBatch make_host_batch(std::span<const BatchSlot> slots, int64_t max_length,
+                          SlotPadding padding) {
   HostBatch batch;
   batch.cu_seqlens = {0};
-  const size_t total = slots.size() * static_cast<size_t>(max_length);
-  for (auto* column : {&batch.tokens, &batch.labels, &batch.positions, &batch.documents})
-    column->reserve(total);
-  batch.token_ids.reserve(total);
+  int64_t total = 0;
+  for (const BatchSlot& slot : slots) total += slot_tokens(length_of(slot), max_length, padding);
+  // A rank without any sample takes part in the step like the others.
+  const bool lone_padding = total == 0 && !slots.empty();
+  reserve(batch, static_cast<size_t>(total + (lone_padding ? 1 : 0)));
   for (const BatchSlot& slot : slots) {
-    const int64_t length = slot.pack ? static_cast<int64_t>(slot.pack->tokens.size()) : 0;
+    const int64_t length = length_of(slot), tokens = slot_tokens(length, max_length, padding);
     CHECK(length <= max_length, "a pack of {} tokens in slots of {}", length, max_length);
     if (slot.pack) append_pack(batch, *slot.pack);
-    append_padding(batch, max_length - length);
-    for (int64_t i = 0; i < max_length; ++i) batch.token_ids.push_back(slot.slot * max_length + i);
+    append_padding(batch, tokens - length);
+    for (int64_t i = 0; i < tokens; ++i) batch.token_ids.push_back(slot.slot * max_length + i);
     batch.sample_ids.push_back(slot.sample_id);
+  }
+  if (lone_padding) {
+    append_padding(batch, 1);
+    batch.token_ids.push_back(slots.front().slot * max_length);
   }
   return batch;
 }

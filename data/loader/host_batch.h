@@ -1,8 +1,9 @@
 // One micro-batch on the host: a packed stream of T tokens, as the trainer copies it to tensors.
 //
-// T is always micro_batch_size * max_length. What a short or an empty pack leaves free is padding:
-// token 0, label -100, its own document. Labels are already shifted: labels[t] is the target of
-// tokens[t].
+// With full slots T is always micro_batch_size * max_length: what a short or an empty pack leaves
+// free is padding, token 0, label -100, its own document. Without padding T is what the packs hold,
+// at least one token: packs end to end are the same mathematics on less of it. Labels are already
+// shifted: labels[t] is the target of tokens[t].
 #pragma once
 
 #include <cstdint>
@@ -37,6 +38,11 @@ struct BatchSlot {
   int64_t sample_id = -1;
 };
 
-[[nodiscard]] HostBatch make_host_batch(std::span<const BatchSlot> slots, int64_t max_length);
+// kFull: what devices need that record a micro-batch or measure kernels for its shape.
+enum class SlotPadding { kFull, kNone };
+
+// A token's id, its place in the global batch, does not depend on the padding.
+[[nodiscard]] HostBatch make_host_batch(std::span<const BatchSlot> slots, int64_t max_length,
+                                        SlotPadding padding = SlotPadding::kFull);
 
 }  // namespace ink

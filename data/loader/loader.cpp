@@ -1,5 +1,6 @@
 #include "data/loader/loader.h"
 
+#include <algorithm>
 #include <condition_variable>
 #include <deque>
 #include <exception>
@@ -110,7 +111,9 @@ class Loader::Worker {
   // Draws the whole global batch; every rank adds up N, and keeps the slots that are its own.
   std::vector<Slot> draw_step(StepBatch& batch) {
     const int64_t size = options_.plan.size(batch.step), micro = options_.micro_batch_size;
+    const bool full = options_.padding == SlotPadding::kFull;
     std::vector<Slot> own;
+    int64_t in_micro_batch = 0;  // tokens
     for (int64_t place = 0; place < size; ++place) {
       Slot slot{.draw = {}, .place = place, .empty = past_end()};
       if (!slot.empty) {
@@ -119,12 +122,16 @@ class Loader::Worker {
             sources_[static_cast<size_t>(slot.draw.source)].packs->row(slot.draw.pack);
         batch.trained += static_cast<int64_t>(row.trained);
         batch.real_tokens += static_cast<int64_t>(row.length);
+        if (!full) in_micro_batch += static_cast<int64_t>(row.length);
         batch.pack_ids.push_back(sample_id(slot));
         ++batch.packs;
       }
+      if (full) in_micro_batch += options_.max_length;
       if (place / micro % options_.dp_size == options_.dp_rank) own.push_back(slot);
+      // Without a sample there is still one token of padding.
+      if ((place + 1) % micro == 0)
+        batch.tokens += std::max<int64_t>(1, std::exchange(in_micro_batch, 0));
     }
-    batch.tokens = size * options_.max_length;
     return own;
   }
 
@@ -144,7 +151,7 @@ class Loader::Worker {
       out[i].pack = &packs[i];
       out[i].sample_id = sample_id(slots[i]);
     }
-    return make_host_batch(out, options_.max_length);
+    return make_host_batch(out, options_.max_length, options_.padding);
   }
 
   [[nodiscard]] int64_t sample_id(const Slot& slot) const {

@@ -31,6 +31,7 @@ struct LoaderOptions {
   uint64_t seed = 0;
   DataOrder order = DataOrder::kShuffled;
   ResetPositions reset_positions = ResetPositions::kDocument;
+  SlotPadding padding = SlotPadding::kFull;
   int64_t steps = 0;  // last step of the run
   // Length of the run in packs: draws past it are empty packs, so only the last batch can be filled
   // up. Absent: the cursor runs on over epoch ends.
@@ -46,7 +47,7 @@ struct StepBatch {
   int64_t trained = 0;              // N, the divisor of the loss
   int64_t real_tokens = 0;          // without padding
   int64_t packs = 0;                // without empty ones
-  int64_t tokens = 0;               // with padding
+  int64_t tokens = 0;               // with padding: what is computed
   std::vector<int64_t> pack_ids;    // unique over sources, in the order of the slots
   std::vector<int64_t> sample_ids;  // pack_ids of this rank's slots; -1 = empty
   double epoch = 0;                 // after this step

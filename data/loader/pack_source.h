@@ -1,5 +1,9 @@
 // Where packs come from: a split of a token store, or generated data. Called by the loader from its
 // own thread and by inspect; implementations may be called from several threads.
+//
+// Without packing (data.packing: false) every pack is a sample: one document, or max_length tokens
+// of one that is longer. Its parts are samples one after another, so no text is lost; the label at
+// a cut is the next real token, as in a pack table.
 #pragma once
 
 #include <cstdint>
@@ -31,5 +35,9 @@ class PackSource {
 
 [[nodiscard]] std::shared_ptr<const PackSource> store_source(
     std::shared_ptr<const TokenStore> store, Split split);
+// The documents of the split as samples of at most max_length tokens, whatever max_length its pack
+// table was cut with. Reads the lengths of all documents; keeps 24 bytes for each that is longer.
+[[nodiscard]] std::shared_ptr<const PackSource> sample_source(
+    std::shared_ptr<const TokenStore> store, Split split, int64_t max_length);
 
 }  // namespace ink

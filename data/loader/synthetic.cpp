@@ -11,7 +11,8 @@ namespace {
 constexpr uint64_t kStrides = 8;
 constexpr uint32_t kNoiseOf16 = 1;
 
-// Documents of equal length laid end to end: every number of the pack table has a closed form.
+// Documents of equal length, laid end to end or each alone: every number of the pack table has a
+// closed form.
 class SyntheticPacks final : public PackSource {
  public:
   explicit SyntheticPacks(const SyntheticSetup& setup)
@@ -24,16 +25,20 @@ class SyntheticPacks final : public PackSource {
 
   std::string name() const override { return "synthetic"; }
   std::string hash() const override {
-    return fmt::format("synthetic-1 {} {} {} {} {}", setup_.seed, setup_.size.documents,
-                       setup_.size.length, setup_.vocab_size, setup_.max_length);
+    return fmt::format("synthetic-1 {} {} {} {} {}{}", setup_.seed, setup_.size.documents,
+                       setup_.size.length, setup_.vocab_size, setup_.max_length,
+                       setup_.packing ? "" : " unpacked");
   }
-  int64_t packs() const override { return (tokens() + max_length() - 1) / max_length(); }
+  int64_t packs() const override {
+    return setup_.packing ? parts_of(tokens()) : documents() * parts_of(setup_.size.length);
+  }
   int64_t tokens() const override { return documents() * setup_.size.length; }
   int64_t documents() const override { return setup_.size.documents; }
   int64_t trained_tokens() const override { return tokens() - documents(); }
   int64_t max_length() const override { return setup_.max_length; }
 
   int64_t most_segments() const override {
+    if (!setup_.packing) return setup_.size.length % max_length() == 0 ? 1 : 2;
     const int64_t whole = max_length() / setup_.size.length,
                   rest = max_length() % setup_.size.length;
     const int64_t borders = rest == 0 ? 0 : rest == 1 ? 1 : 2;  // documents cut at either end
@@ -41,8 +46,11 @@ class SyntheticPacks final : public PackSource {
   }
 
   PackRow row(int64_t pack) const override {
-    const int64_t begin = pack * max_length(), length = std::min(max_length(), tokens() - begin);
-    CHECK(pack >= 0 && length > 0, "pack {} of {}", pack, packs());
+    CHECK(pack >= 0 && pack < packs(), "pack {} of {}", pack, packs());
+    const int64_t parts = setup_.packing ? packs() : parts_of(setup_.size.length);
+    const int64_t whole = setup_.packing ? tokens() : setup_.size.length;  // of which parts are cut
+    const int64_t offset = pack % parts * max_length(), begin = pack / parts * whole + offset;
+    const int64_t length = std::min(max_length(), whole - offset);
     return {
         .first_document = static_cast<uint64_t>(begin / setup_.size.length),
         .document_offset = static_cast<uint64_t>(begin % setup_.size.length),
@@ -71,6 +79,10 @@ class SyntheticPacks final : public PackSource {
   }
 
  private:
+  [[nodiscard]] int64_t parts_of(int64_t length) const {
+    return (length + max_length() - 1) / max_length();
+  }
+
   // Labels of the tokens [0, t): every token in 1..t that does not start a document.
   [[nodiscard]] int64_t trained_before(int64_t t) const {
     const int64_t last = std::min(t, tokens() - 1);

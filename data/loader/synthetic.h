@@ -18,6 +18,7 @@ struct SyntheticSetup {
   SyntheticOptions size;
   int64_t vocab_size = 0;
   int64_t max_length = 0;
+  bool packing = true;
   uint64_t seed = 0;
 };
 

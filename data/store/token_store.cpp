@@ -73,6 +73,35 @@ std::vector<uint8_t> read_flags(const Hdf5Table& table, uint64_t first, uint64_t
   return flags;
 }
 
+// `goes_on`: the document of the last token has more of them, so the next one may be its label.
+TokenRange read_range(const SplitTables& tables, uint64_t begin, uint64_t length, bool goes_on,
+                      int64_t vocab_size) {
+  const uint64_t count = length + (goes_on ? 1 : 0);
+  TokenRange range;
+  range.ids = read_ids(tables.tokens, begin, count, vocab_size);
+  range.untrained = read_flags(tables.untrained, begin, count);
+  if (goes_on) {
+    if (!range.untrained.back()) range.next_label = range.ids.back();
+    range.ids.pop_back();
+    range.untrained.pop_back();
+  }
+  return range;
+}
+
+// Where a part of a document lies among the tokens of its split.
+struct Part {
+  uint64_t begin = 0, length = 0;
+  bool goes_on = false;  // the document has tokens behind it
+};
+
+Part find_part(const SplitTables& tables, uint64_t document, uint64_t offset, uint64_t most) {
+  const auto borders = tables.documents.read<uint64_t>(document, 2);
+  CHECK(borders[0] + offset < borders[1], "token {} of a document of {}", offset,
+        borders[1] - borders[0]);
+  const uint64_t begin = borders[0] + offset, left = borders[1] - begin;
+  return {.begin = begin, .length = std::min(most, left), .goes_on = left > most};
+}
+
 }  // namespace
 
 struct TokenStore::State {
@@ -127,24 +156,41 @@ TokenRange TokenStore::read_pack(Split split, uint64_t pack) const {
   const auto sources = tables.sources.read<uint16_t>(row.first_document, documents);
   const auto origins = tables.origins.read<uint64_t>(row.first_document, documents);
 
-  // The token after the cut is read as well: it may be the last label.
-  const uint64_t count = row.length + (end < tables.tokens.rows());
-  TokenRange range;
-  range.ids = read_ids(tables.tokens, begin, count, state_->header.vocab_size);
-  range.untrained = read_flags(tables.untrained, begin, count);
+  const bool goes_on = std::find(borders.begin(), borders.end(), end) == borders.end();
+  TokenRange range = read_range(tables, begin, row.length, goes_on, state_->header.vocab_size);
   range.continues = borders[0] < begin;
   for (uint64_t d = 0; d < documents && borders[d] < end; ++d) {
     range.starts.push_back(static_cast<int32_t>(std::max(borders[d], begin) - begin));
     range.sources.push_back(sources[d]);
     range.origins.push_back(static_cast<int64_t>(origins[d]));
   }
-  if (count > row.length) {
-    const bool same_document = std::find(borders.begin(), borders.end(), end) == borders.end();
-    if (same_document && !range.untrained.back()) range.next_label = range.ids.back();
-    range.ids.pop_back();
-    range.untrained.pop_back();
-  }
   check_trained(range, row, tables.packs.place(), pack);
+  return range;
+}
+
+PackRow TokenStore::part_row(Split split, uint64_t document, uint64_t offset, uint64_t most) const {
+  const SplitTables& tables = state_->of(split);
+  const Part part = find_part(tables, document, offset, most);
+  // The targets: every token behind the first, and the one behind a cut.
+  const auto flags =
+      read_flags(tables.untrained, part.begin + 1, part.length - (part.goes_on ? 0 : 1));
+  return {.first_document = document,
+          .document_offset = offset,
+          .token_offset = part.begin,
+          .length = part.length,
+          .trained = static_cast<uint64_t>(std::count(flags.begin(), flags.end(), 0))};
+}
+
+TokenRange TokenStore::read_part(Split split, uint64_t document, uint64_t offset,
+                                 uint64_t most) const {
+  const SplitTables& tables = state_->of(split);
+  const Part part = find_part(tables, document, offset, most);
+  TokenRange range =
+      read_range(tables, part.begin, part.length, part.goes_on, state_->header.vocab_size);
+  range.continues = offset > 0;
+  range.starts = {0};
+  range.sources = {tables.sources.read<uint16_t>(document, 1).front()};
+  range.origins = {static_cast<int64_t>(tables.origins.read<uint64_t>(document, 1).front())};
   return range;
 }
 

@@ -32,6 +32,12 @@ class TokenStore {
 
   [[nodiscard]] PackRow pack_row(Split split, uint64_t pack) const;
   [[nodiscard]] TokenRange read_pack(Split split, uint64_t pack) const;
+  // At most `most` tokens of one document from its token `offset` on, alone: what a pack of them
+  // would be, and the row that it would have.
+  [[nodiscard]] PackRow part_row(Split split, uint64_t document, uint64_t offset,
+                                 uint64_t most) const;
+  [[nodiscard]] TokenRange read_part(Split split, uint64_t document, uint64_t offset,
+                                     uint64_t most) const;
   // Tokens of one document, for `data inspect` and for tests.
   [[nodiscard]] TokenDocument read_document(Split split, uint64_t document) const;
   // Lengths of the documents [first, first + count).

@@ -115,11 +115,12 @@ std::string run_block(const RunRow& row, const std::string& directory) {
       "layout   {}\n"
       "devices  {}\n"
       "machine  {}, {}\n"
-      "steps    {} of {} tokens, {} per epoch\n"
+      "steps    {} of {}{} tokens, {} per epoch\n"
       "run dir  {}  (log.txt, metrics.jsonl, config {})",
       row.command, row.model, grouped(row.parameters), grouped(row.trainable), 100 * share,
       row.layout, row.devices, row.instruction_set, row.libraries, row.total_steps,
-      grouped(row.tokens_per_step), row.steps_per_epoch, directory, row.config_hash);
+      row.tokens_vary ? "about " : "", grouped(row.tokens_per_step), row.steps_per_epoch, directory,
+      row.config_hash);
   if (!row.resumed_from.empty()) text += "\nresumed  " + row.resumed_from;
   return text;
 }

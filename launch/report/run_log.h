@@ -23,6 +23,7 @@ namespace ink {
 struct RunRow {
   std::string command, config_hash, layout, devices, model, resumed_from;
   int64_t parameters = 0, trainable = 0, total_steps = 0, steps_per_epoch = 0, tokens_per_step = 0;
+  bool tokens_vary = false;  // from step to step; tokens_per_step is their mean
   std::string instruction_set, libraries;
 };
 

@@ -33,6 +33,13 @@ TrainStepOptions step_options_of(const SessionPlan& plan) {
           .documents = plan.run.train.micro_batch_size * plan.data.most_segments()};
 }
 
+// Packs are full but for the last one of an epoch; samples are not. A card's micro-batches keep one
+// shape, for graphs and measured kernels.
+SlotPadding padding_of(const SessionPlan& plan) {
+  const bool fixed = plan.run.data.packing || plan.seat.device != Device::kCpu;
+  return fixed ? SlotPadding::kFull : SlotPadding::kNone;
+}
+
 RuntimeOptions runtime_options_of(const SessionPlan& plan) {
   return {.seed = static_cast<uint64_t>(plan.run.train.seed),
           .memory_limit = plan.run.train.memory_limit ? plan.run.train.memory_limit->value : 0};
@@ -133,6 +140,7 @@ LoaderOptions Session::loader_options() const {
           .seed = static_cast<uint64_t>(plan_.run.train.seed),
           .order = plan_.run.data.order,
           .reset_positions = plan_.run.data.reset_positions,
+          .padding = padding_of(plan_),
           .steps = plan_.total_steps,
           .total_packs = plan_.total_packs};
 }

@@ -1,5 +1,6 @@
 #include "launch/trainer/start_report.h"
 
+#include <cmath>
 #include <cstdio>
 
 #include "engine/core/cpu_features.h"
@@ -10,12 +11,23 @@ namespace ink {
 namespace {
 
 std::string layout_text(const SessionPlan& plan) {
-  return fmt::format("dp{} x {} micro-batches x {} packs of {} tokens", plan.mesh.data,
-                     plan.accumulation, plan.run.train.micro_batch_size, plan.run.data.max_length);
+  return fmt::format("dp{} x {} micro-batches x {} {} {} tokens", plan.mesh.data, plan.accumulation,
+                     plan.run.train.micro_batch_size,
+                     plan.run.data.packing ? "packs of" : "samples of up to",
+                     plan.run.data.max_length);
 }
 
+const char* packs_text(const SessionPlan& plan) {
+  return plan.run.data.packing ? "packs" : "samples";
+}
+
+// Of full packs; without packing the mean over the data.
 int64_t tokens_per_step(const SessionPlan& plan) {
-  return plan.batches.global_batch_size * plan.run.data.max_length;
+  const int64_t size = plan.batches.global_batch_size;
+  if (plan.run.data.packing) return size * plan.run.data.max_length;
+  const double mean =
+      static_cast<double>(plan.data.tokens()) / static_cast<double>(plan.data.packs());
+  return std::llround(static_cast<double>(size) * mean);
 }
 
 std::string model_text(const SessionPlan& plan) {
@@ -26,8 +38,8 @@ std::string model_text(const SessionPlan& plan) {
 }
 
 std::string data_text(const SessionPlan& plan) {
-  return fmt::format("{} documents, {} tokens, {} packs, {} steps per epoch", plan.data.documents(),
-                     plan.data.tokens(), plan.data.packs(),
+  return fmt::format("{} documents, {} tokens, {} {}, {} steps per epoch", plan.data.documents(),
+                     plan.data.tokens(), plan.data.packs(), packs_text(plan),
                      plan.data.steps_per_epoch(plan.batches));
 }
 
@@ -59,7 +71,7 @@ void show_first_pack(RunLog& log, const SessionPlan& plan) {
   if (!plan.tokenizer || plan.data.train.empty()) return;
   const TokenRange range = plan.data.train.front().packs->read(0);
   const size_t count = std::min<size_t>(range.ids.size(), 60);
-  log.note("first pack: " +
+  log.note(std::string(plan.run.data.packing ? "first pack: " : "first sample: ") +
            plan.tokenizer->decode(std::span(range.ids).first(count), Specials::kKeep) + " ...");
 }
 
@@ -81,6 +93,7 @@ void report_start(RunLog& log, Session& session, const StartFacts& facts) {
            .total_steps = plan.total_steps,
            .steps_per_epoch = plan.data.steps_per_epoch(plan.batches),
            .tokens_per_step = tokens_per_step(plan),
+           .tokens_vary = !plan.run.data.packing,
            .instruction_set = instruction_set(),
            .libraries = plan.seat.libraries()});
   log.note("data: " + data_text(plan));
@@ -110,7 +123,8 @@ void print_plan(const SessionPlan& plan, int world) {
   fmt::print("device   {}{}\n", plan.seat.text(),
              plan.seat.note.empty() ? "" : " (" + plan.seat.note + ")");
   fmt::print("layout   {} rank(s): {}\n", world, layout_text(plan));
-  fmt::print("steps    {} of {} tokens\n", plan.total_steps, tokens_per_step(plan));
+  fmt::print("steps    {} of {}{} tokens\n", plan.total_steps,
+             plan.run.data.packing ? "" : "about ", tokens_per_step(plan));
   fmt::print("run dir  {}\n", plan.run.checkpoint.dir);
   fmt::print("memory per rank (estimate)\n{}", memory_text(plan));
   fmt::print("disk per save (estimate)\n  {:.1f} MiB\n",

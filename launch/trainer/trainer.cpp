@@ -124,7 +124,8 @@ bool Trainer::evaluate() {
                                         .micro_batch_size = o.micro_batch_size,
                                         .max_packs = plan.run.train.eval_batches.value_or(0) *
                                                      plan.batches.global_batch_size,
-                                        .reset_positions = o.reset_positions});
+                                        .reset_positions = o.reset_positions,
+                                        .padding = o.padding});
     const EvalResult result = session_.step().evaluate(
         loader.size(), [&](int64_t i) { return loader.read(i); }, loader.trained(),
         [&] { return vote_to_stop(); });

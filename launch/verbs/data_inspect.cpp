@@ -15,8 +15,12 @@ namespace {
 
 struct InspectArguments {
   std::string store, tokenizer, show = "text", split = "train", html;
-  int64_t row = 0, count = 1;
-  bool packed = false, verify = false;
+  int64_t row = 0, count = 1, max_length = 0;  // 0: the store's
+  bool packed = false, unpacked = false, verify = false;
+
+  [[nodiscard]] const char* what() const {
+    return packed ? "pack" : unpacked ? "sample" : "document";
+  }
 };
 
 Split split_of(const std::string& name) {
@@ -25,30 +29,30 @@ Split split_of(const std::string& name) {
   throw Error(ExitCode::kConfig, "--split", "expected train or eval, got " + name);
 }
 
-// Packs as training sees them.
-std::vector<Pack> read_packs(const TokenStore& store, const InspectArguments& a) {
-  const auto packs = static_cast<int64_t>(store.sizes(split_of(a.split)).packs);
-  if (a.row < 0 || a.row >= packs) {
-    throw Error(
-        ExitCode::kConfig, "--row",
-        fmt::format("expected a number below {}, the packs of {}, got {}", packs, a.split, a.row));
-  }
+void check_row(const InspectArguments& a, int64_t rows) {
+  if (a.row >= 0 && a.row < rows) return;
+  throw Error(ExitCode::kConfig, "--row",
+              fmt::format("expected a number below {}, the {}s of {}, got {}", rows, a.what(),
+                          a.split, a.row));
+}
+
+// Packs, or samples, as training sees them.
+std::vector<Pack> read_packs(const std::shared_ptr<const TokenStore>& store,
+                             const InspectArguments& a) {
+  const Split split = split_of(a.split);
+  const int64_t length = a.max_length > 0 ? a.max_length : store->header().max_length;
+  const auto source = a.unpacked ? sample_source(store, split, length) : store_source(store, split);
+  check_row(a, source->packs());
   std::vector<Pack> read;
-  for (int64_t i = a.row; i < std::min(packs, a.row + a.count); ++i) {
-    read.push_back(make_pack(store.read_pack(split_of(a.split), static_cast<uint64_t>(i)),
-                             ResetPositions::kDocument));
-  }
+  for (int64_t i = a.row; i < std::min(source->packs(), a.row + a.count); ++i)
+    read.push_back(make_pack(source->read(i), ResetPositions::kDocument));
   return read;
 }
 
 // One document alone, as a pack of its own.
 std::vector<Pack> read_documents(const TokenStore& store, const InspectArguments& a) {
   const auto documents = static_cast<int64_t>(store.sizes(split_of(a.split)).documents);
-  if (a.row < 0 || a.row >= documents) {
-    throw Error(ExitCode::kConfig, "--row",
-                fmt::format("expected a number below {}, the documents of {}, got {}", documents,
-                            a.split, a.row));
-  }
+  check_row(a, documents);
   std::vector<Pack> read;
   for (int64_t i = a.row; i < std::min(documents, a.row + a.count); ++i) {
     TokenDocument document = store.read_document(split_of(a.split), static_cast<uint64_t>(i));
@@ -83,13 +87,24 @@ void check_tokenizer(const TokenStore& store, const Tokenizer& tokenizer) {
   }
 }
 
+void check_flags(const InspectArguments& a) {
+  if (a.packed && a.unpacked)
+    throw Error(ExitCode::kConfig, "--unpacked", "expected this or --packed, got both");
+  if (a.max_length < 0 || (a.max_length > 0 && !a.unpacked))
+    throw Error(ExitCode::kConfig, "--max-length",
+                fmt::format("expected a number above 0, and --unpacked beside it, got {}{}",
+                            a.max_length, a.unpacked ? "" : " alone"));
+}
+
 ExitCode inspect(const InspectArguments& a, const CommandLine& command) {
+  check_flags(a);
   const auto store = TokenStore::open(a.store);
   if (a.verify) store->verify();
   std::shared_ptr<const Tokenizer> tokenizer;
   if (!a.tokenizer.empty()) tokenizer = load_tokenizer(a.tokenizer);
   if (tokenizer) check_tokenizer(*store, *tokenizer);
-  const std::vector<Pack> packs = a.packed ? read_packs(*store, a) : read_documents(*store, a);
+  const std::vector<Pack> packs =
+      a.packed || a.unpacked ? read_packs(store, a) : read_documents(*store, a);
   const PieceText text = piece_text(tokenizer);
   if (!a.html.empty()) {
     write_file_atomically(a.html, show_html(packs, text, a.store));
@@ -102,10 +117,9 @@ ExitCode inspect(const InspectArguments& a, const CommandLine& command) {
     const Pack& pack = packs[i];
     const StoreSource& source =
         store->header().sources.at(static_cast<size_t>(pack.sources.front()));
-    fmt::print("{} {} of {}: {}:{}, {} tokens, {} trained, {} document(s)\n",
-               a.packed ? "pack" : "document", a.row + static_cast<int64_t>(i), a.split,
-               source.path, pack.origins.front(), pack.tokens.size(), pack.trained,
-               pack.starts.size());
+    fmt::print("{} {} of {}: {}:{}, {} tokens, {} trained, {} document(s)\n", a.what(),
+               a.row + static_cast<int64_t>(i), a.split, source.path, pack.origins.front(),
+               pack.tokens.size(), pack.trained, pack.starts.size());
     if (a.show == "text" || a.show == "all") fmt::print("{}\n", show_pack(pack, text, color));
     if (a.show == "masked")
       fmt::print("{}\n", show_pack(pack, text, color, UntrainedSpans::kCounted));
@@ -135,11 +149,12 @@ ExitCode stats(const std::string& path, bool json, bool histogram) {
 
 void add_data_inspect(CLI::App& data, CommandLine& command) {
   CLI::App* verb = data.add_subcommand(
-      "inspect", "show documents or packs, decoded, with borders and masked spans");
+      "inspect", "show documents, packs or samples, decoded, with borders and masked spans");
   auto a = std::make_shared<InspectArguments>();
   verb->add_option("store", a->store, "token store")->required();
   verb->add_option("--tokenizer", a->tokenizer, "to decode with; without one, ids are shown");
-  verb->add_option("--row", a->row, "first document or pack, from 0")->capture_default_str();
+  verb->add_option("--row", a->row, "first document, pack or sample, from 0")
+      ->capture_default_str();
   verb->add_option("--n", a->count, "how many")->capture_default_str();
   verb->add_option("--show", a->show,
                    "text; masked: the text that is trained on alone; ids, labels or all")
@@ -148,6 +163,10 @@ void add_data_inspect(CLI::App& data, CommandLine& command) {
   verb->add_option("--split", a->split, "train or eval")->capture_default_str();
   verb->add_option("--html", a->html, "write a page instead");
   verb->add_flag("--packed", a->packed, "packs as training sees them, not documents");
+  verb->add_flag("--unpacked", a->unpacked,
+                 "samples as training with data.packing: false sees them");
+  verb->add_option("--max-length", a->max_length,
+                   "tokens of the longest of these samples; default: the store's");
   verb->add_flag("--verify", a->verify, "also read every byte and compare the store's hash");
   verb->callback([a, &command] { command.run = [a, &command] { return inspect(*a, command); }; });
 }

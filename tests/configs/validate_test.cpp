@@ -54,7 +54,9 @@ TEST(Validate, RefusesWhatDoesNotFitTogether) {
       {{"data.eval={path: \"\"}"}, "data.eval.path: expected a file or folder, got an empty text"},
       {{"data.eval=[{name: a, path: x}, {name: a, path: y}]"},
        "data.eval.1.name: expected every name once, got a twice"},
-      {{"data.packing=false"}, "data.packing: false is not built yet for pretraining"},
+      {{"data.packing=false", "train.global_batch_tokens=1280"},
+       "train.global_batch_tokens: expected train.global_batch_size with data.packing: false, "
+       "whose steps differ in tokens"},
       {{"parallel.tensor=2"}, "parallel.tensor: 2 is not built yet; expected 1"},
       {{"parallel.zero=1"}, "parallel.zero: 1 is not built yet; expected 0"},
       {{"log.samples.every=5"}, "log.samples.prompts: expected at least one prompt, got none"},

@@ -56,6 +56,9 @@ TENSOR_CORES = [
     ("attention_flash", "HMMA", (75, 80, 86, 89, 90)),
     ("attention_wgmma", "HGMMA", (90,)),
 ]
+# Kernels whose exponentials run while a product of the warpgroup does, behind the wait that leaves one under way: at least
+# so many of them in the code. The compiler may move a wait up and nothing but the speed would tell.
+BESIDE_PRODUCTS = [("attention_wgmma_forward", "MUFU.EX2", 64)]
 
 Kernel = collections.namedtuple("Kernel", "file name base arch registers stack instructions")
 
@@ -102,6 +105,7 @@ def kernels_of(path, cuobjdump):
         elif found := re.search(r"REG:(\d+) STACK:(\d+)", line):
             usage[arch, function] = int(found[1]), int(found[2])
     code = collections.defaultdict(collections.Counter)
+    beside = False
     for line in run(cuobjdump, "-sass", path).splitlines():
         if found := re.search(r"^\s*code for sm_(\d+)", line):
             arch = int(found[1])
@@ -109,6 +113,10 @@ def kernels_of(path, cuobjdump):
             function = found[1]
         elif found := re.match(r"\s*/\*[0-9a-f]{4,}\*/\s+(?:@!?U?P\w+ )?\s*([A-Z][A-Z0-9_.]*)", line):
             code[arch, function][found[1]] += 1
+            if found[1] == "WARPGROUP.DEPBAR.LE":
+                beside = "gsb0, 0x1" in line
+            elif beside:
+                code[arch, function]["BESIDE " + found[1]] += 1
     names = demangle(sorted({function for _, function in usage}))
     file = os.path.basename(path).split(".")[0]
     return [
@@ -142,6 +150,11 @@ def check_code(kernels, complain):
             mine = [k for k in kernels if k.file.startswith(prefix) and k.arch == arch]
             if mine and not any(count(k, instruction + r"\b") for k in mine):
                 complain(f"{prefix}* sm_{arch}: no {instruction} in any kernel")
+    for file, instruction, least in BESIDE_PRODUCTS:
+        for kernel in kernels:
+            there = kernel.instructions["BESIDE " + instruction]
+            if kernel.file == file and there < least:
+                complain(f"{file} sm_{kernel.arch}: {kernel.name}: {there} {instruction} beside products, expected {least}")
 
 
 def read_launches(log, program):

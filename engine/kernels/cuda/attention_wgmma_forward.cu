@@ -110,10 +110,10 @@ struct Ring {
     ptx::wait(shared.full[slot], tile / C::kSlots % 2);
     return shared.slot[slot];
   }
-  // The warp's products with the tile are done.
-  __device__ __forceinline__ void release(int tile) const {
+  // The warp's products with the tile are done. What `computed` needs is computed before.
+  __device__ __forceinline__ void release(int tile, bool computed = true) const {
     __syncwarp();
-    if (lane_of_warp() == 0) ptx::arrive(shared.empty[tile % C::kSlots]);
+    if (computed && lane_of_warp() == 0) ptx::arrive(shared.empty[tile % C::kSlots]);
   }
 };
 
@@ -214,8 +214,10 @@ __device__ __forceinline__ void consume(const ForwardArguments<typename C::Type>
     start_sums<C>(o, p, v);
     turns.pass();
     ptx::wgmma_wait<1>(s[0]);
-    ring.release(2 * pass);
     add_scores(pass);
+    // The condition always holds. It keeps the wait for o behind the softmax, before which the
+    // compiler would move it: nothing that it knows of orders the two.
+    ring.release(2 * pass, !(state.sum[0][0] + state.sum[0][1] < 0.0f));
     ptx::wgmma_wait<0>(o[0], p);
     ring.release(2 * pass - 1);
     scale_rows(o, shrink);

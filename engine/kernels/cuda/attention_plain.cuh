@@ -4,7 +4,7 @@
 #pragma once
 
 #include "engine/kernels/cuda/attention_rows.h"
-#include "engine/kernels/cuda/device.cuh"
+#include "engine/kernels/cuda/rows.cuh"
 
 namespace ink::plain {
 
@@ -36,14 +36,9 @@ __device__ __forceinline__ void load_packs(Stage<kColumns>& stage, int there, in
   for (int i = static_cast<int>(threadIdx.x) * kPack; i < kTile * kColumns; i += kThreads * kPack) {
     const int row = i / kColumns, column = i % kColumns;
     float* to = stage.row(row) + column;
-    if (row < there && first + column < dim) {
-      const auto pack = load_pack<kPack>(source(row) + first + column);
-#pragma unroll
-      for (int n = 0; n < kPack; ++n) to[n] = to_float(pack.v[n]);
-    } else {
-#pragma unroll
-      for (int n = 0; n < kPack; ++n) to[n] = 0.0f;
-    }
+    store_floats(to, row < there && first + column < dim
+                         ? load_floats<kPack>(source(row) + first + column)
+                         : Floats<kPack>{});
   }
 }
 template <class T, int kColumns, class Source>

@@ -23,7 +23,7 @@ class HostRead {
   [[nodiscard]] virtual std::span<const std::byte> wait() = 0;
 };
 
-// Work of a device that was recorded once and is done again as a whole.
+// Work of a device that was recorded once and is done again as a whole, with the interludes in it.
 class DeviceGraph {
  public:
   virtual ~DeviceGraph() = default;
@@ -45,6 +45,10 @@ class DeviceBackend {
   // Records what `work` issues instead of doing it; nullptr, and `work` is not called, on a device
   // that does not record. Throws what `work` throws, and on a copy to or from the host in it.
   [[nodiscard]] virtual std::unique_ptr<DeviceGraph> record(const std::function<void()>& work) = 0;
+  // Work of the host in the middle of what is recorded, a call of a transport say: it is not
+  // recorded but done, at this place of the stream, whenever the graph is launched. Outside of
+  // record(): done at once.
+  virtual void interlude(std::function<void()> work) = 0;
 };
 
 [[nodiscard]] std::unique_ptr<DeviceBackend> make_host_backend();

@@ -143,8 +143,15 @@ std::unique_ptr<HostRead> CudaBackend::read_later(const void* from, int64_t byte
 
 std::unique_ptr<DeviceGraph> CudaBackend::record(const std::function<void()>& work) {
   if (wait_after_launch_) return nullptr;
-  const Scoped recording(recording_, true);
-  return std::make_unique<CudaGraph>(*this, work);
+  auto graph = std::make_unique<CudaGraph>(*this);
+  const Scoped recording(recording_, graph.get());
+  graph->record(work);
+  return graph;
+}
+
+void CudaBackend::interlude(std::function<void()> work) {
+  if (recording_ == nullptr) return work();
+  recording_->interlude(std::move(work));
 }
 
 void CudaBackend::launched(const char* op) {

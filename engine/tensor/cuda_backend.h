@@ -22,6 +22,8 @@
 
 namespace ink {
 
+class CudaGraph;  // engine/tensor/cuda_graph.h
+
 // Device memory, in blocks of the card's own alignment.
 class CudaAllocator final : public Allocator {
  public:
@@ -59,6 +61,8 @@ class CudaBackend final : public DeviceBackend {
   void synchronize() override;
   [[nodiscard]] std::unique_ptr<HostRead> read_later(const void* from, int64_t bytes) override;
   [[nodiscard]] std::unique_ptr<DeviceGraph> record(const std::function<void()>& work) override;
+  void interlude(std::function<void()> work) override;
+  [[nodiscard]] bool recording() const { return recording_ != nullptr; }
   // The host waits for an event, under the eyes of the guards as in synchronize().
   void wait_for(cudaEvent_t event);
   // A guard looks on from here until it is removed.
@@ -89,7 +93,7 @@ class CudaBackend final : public DeviceBackend {
 
   int ordinal_;
   bool wait_after_launch_;
-  bool recording_ = false;
+  CudaGraph* recording_ = nullptr;
   cudaDeviceProp properties_{};
   cudaStream_t stream_ = nullptr;
   CudaAllocator allocator_;

@@ -4,51 +4,59 @@
 #include "engine/tensor/cuda_error.h"
 
 namespace ink {
-namespace {
 
-// Ends the capture whatever happens in it.
-class Capture {
- public:
-  explicit Capture(cudaStream_t stream) : stream_(stream) {
-    // Relaxed: the allocator may ask the card for a segment in the middle of it.
-    check_cuda(cudaStreamBeginCapture(stream, cudaStreamCaptureModeRelaxed), "begin of a graph");
-  }
-  ~Capture() {
-    cudaGraph_t abandoned = nullptr;
-    if (stream_ != nullptr) {
-      (void)cudaStreamEndCapture(stream_, &abandoned);
-      (void)cudaGetLastError();  // what spoilt it has been thrown
-    }
-    if (abandoned != nullptr) (void)cudaGraphDestroy(abandoned);
-  }
-  Capture(const Capture&) = delete;
-  Capture& operator=(const Capture&) = delete;
-  [[nodiscard]] cudaGraph_t end() {
-    cudaGraph_t graph = nullptr;
-    check_cuda(cudaStreamEndCapture(std::exchange(stream_, nullptr), &graph), "end of a graph");
-    return graph;
-  }
-
- private:
-  cudaStream_t stream_;
-};
-
-}  // namespace
-
-CudaGraph::CudaGraph(CudaBackend& backend, const std::function<void()>& work) : backend_(backend) {
-  Capture capture(backend.stream());
-  work();
-  const cudaGraph_t graph = capture.end();
-  const cudaError_t made = cudaGraphInstantiate(&exec_, graph, 0);
-  (void)cudaGraphDestroy(graph);
-  check_cuda(made, "cudaGraphInstantiate");
+StreamCapture::StreamCapture(cudaStream_t stream) : stream_(stream) {
+  // Relaxed: the allocator may ask the card for a segment in the middle of it.
+  check_cuda(cudaStreamBeginCapture(stream, cudaStreamCaptureModeRelaxed), "begin of a graph");
 }
 
-CudaGraph::~CudaGraph() { (void)cudaGraphExecDestroy(exec_); }
+StreamCapture::~StreamCapture() {
+  cudaGraph_t abandoned = nullptr;
+  if (stream_ != nullptr) {
+    (void)cudaStreamEndCapture(stream_, &abandoned);
+    (void)cudaGetLastError();  // what spoilt it has been thrown
+  }
+  if (abandoned != nullptr) (void)cudaGraphDestroy(abandoned);
+}
+
+cudaGraph_t StreamCapture::end() {
+  cudaGraph_t graph = nullptr;
+  check_cuda(cudaStreamEndCapture(std::exchange(stream_, nullptr), &graph), "end of a graph");
+  return graph;
+}
+
+void CudaGraph::record(const std::function<void()>& work) {
+  capture_.emplace(backend_.stream());
+  work();
+  end_part({});
+}
+
+void CudaGraph::interlude(std::function<void()> host) {
+  end_part(std::move(host));
+  capture_.emplace(backend_.stream());
+}
+
+void CudaGraph::end_part(std::function<void()> host) {
+  const cudaGraph_t graph = capture_->end();
+  capture_.reset();
+  size_t nodes = 0;
+  cudaGraphExec_t exec = nullptr;
+  cudaError_t made = cudaGraphGetNodes(graph, nullptr, &nodes);
+  if (made == cudaSuccess && nodes > 0) made = cudaGraphInstantiate(&exec, graph, 0);
+  (void)cudaGraphDestroy(graph);
+  check_cuda(made, "cudaGraphInstantiate");
+  parts_.emplace_back().device.reset(exec);
+  parts_.back().host = std::move(host);
+}
 
 void CudaGraph::launch() {
-  check_cuda(cudaGraphLaunch(exec_, backend_.stream()), "cudaGraphLaunch");
-  backend_.launched("micro-batch graph");
+  for (const Part& part : parts_) {
+    if (part.device) {
+      check_cuda(cudaGraphLaunch(part.device.get(), backend_.stream()), "cudaGraphLaunch");
+      backend_.launched("micro-batch graph");
+    }
+    if (part.host) part.host();
+  }
 }
 
 }  // namespace ink

@@ -40,20 +40,20 @@ MicroBatch::MicroBatch(Runtime& runtime, const Decoder& model, const ParameterTa
       documents_(options.documents) {}
 
 void MicroBatch::run(const HostBatch& host, const LmLossOptions& loss_options, int64_t step,
-                     GradientWatch watch, Tensor& loss) {
+                     Reducer* reducer, Tensor& loss) {
   if (!recording_) {
     Batch batch = to_device(runtime_, host, loss_options.divisor, step);
     batch.step_state = loss_options.step_state;
-    copy(loss, compute(batch, loss_options));
+    copy(loss, compute(batch, loss_options, reducer));
     return;
   }
   load(host, loss_options, step);
   const GraphPools pools(runtime_.allocator());
-  Recording& recording = recordings_[gradients()];
-  const bool as_it_comes = watch == GradientWatch::kWatched || !std::exchange(recording.seen, true);
-  if (!as_it_comes && !recording.graph) record(recording, loss_options);
-  if (as_it_comes || !recording.graph) {
-    copy(loss, compute(inputs_, loss_options));
+  Recording& recording = recordings_[{.reduced = reducer != nullptr, .gradients = gradients()}];
+  const bool first = !std::exchange(recording.seen, true);
+  if (!first && !recording.graph) record(recording, loss_options, reducer);
+  if (!recording.graph) {
+    copy(loss, compute(inputs_, loss_options, reducer));
     return;
   }
   recording.graph->launch();
@@ -62,7 +62,15 @@ void MicroBatch::run(const HostBatch& host, const LmLossOptions& loss_options, i
   copy(loss, recording.loss);
 }
 
-Tensor MicroBatch::compute(const Batch& batch, const LmLossOptions& loss_options) {
+void MicroBatch::between(const std::function<void()>& work) {
+  if (!recording_) return work();
+  const GraphPools pools(runtime_.allocator());
+  work();
+}
+
+Tensor MicroBatch::compute(const Batch& batch, const LmLossOptions& loss_options,
+                           Reducer* reducer) {
+  if (reducer != nullptr) reducer->arm();
   LmLoss out;
   {
     const TraceRange range("forward");
@@ -95,11 +103,11 @@ void MicroBatch::load(const HostBatch& host, const LmLossOptions& loss_options, 
 
 // Device work is only noted down here, but the host's view of the gradients changes as if it were
 // done.
-void MicroBatch::record(Recording& recording, const LmLossOptions& loss_options) {
+void MicroBatch::record(Recording& recording, const LmLossOptions& loss_options, Reducer* reducer) {
   const std::vector<bool> before = gradients();
   try {
-    recording.graph =
-        runtime_.backend().record([&] { recording.loss = compute(inputs_, loss_options); });
+    recording.graph = runtime_.backend().record(
+        [&] { recording.loss = compute(inputs_, loss_options, reducer); });
     recording.gradients_after = gradients();
     recording_ = recording.graph != nullptr;
   } catch (const InternalError& error) {

@@ -2,12 +2,13 @@
 //
 // A device that records (CUDA) gets every micro-batch in the same memory and shape, T tokens and
 // borders padded to a capacity with empty documents: the first of a kind runs as it comes, the
-// second is recorded, and from then on the recording is launched as a whole. Kinds are
-// micro-batches that find gradients to add to, and those that do not. What changes from step to
-// step is read on the device (StepState). Where a recording is not possible, micro-batches go on as
-// they come, and take_note() says why.
+// second is recorded, and from then on the recording is launched as a whole. Kinds differ in the
+// gradients that a micro-batch finds to add to, and in whether it is reduced. What changes from
+// step to step is read on the device (StepState). Where a recording is not possible, micro-batches
+// go on as they come, and take_note() says why.
 #pragma once
 
+#include <functional>
 #include <map>
 #include <memory>
 #include <string>
@@ -17,6 +18,7 @@
 #include "engine/nn/batch.h"
 #include "engine/nn/parameter.h"
 #include "models/common/decoder.h"
+#include "parallel/data_parallel/reducer.h"
 
 namespace ink {
 
@@ -28,18 +30,19 @@ struct MicroBatchOptions {
   int64_t documents = 0;    // no micro-batch has more; 0: not known
 };
 
-// Does somebody act on gradients while backward runs? Then it must run as it comes.
-enum class GradientWatch : uint8_t { kNone, kWatched };
-
 class MicroBatch {
  public:
   MicroBatch(Runtime& runtime, const Decoder& model, const ParameterTable& table,
              MicroBatchOptions options);
 
   // Adds to the gradients of the parameters and writes the loss, a scalar. Nothing waits for the
-  // device. step: 0-based number of the global batch.
-  void run(const HostBatch& host, const LmLossOptions& loss_options, int64_t step,
-           GradientWatch watch, Tensor& loss);
+  // device. step: 0-based number of the global batch. reducer: sums the gradients over ranks as
+  // backward finishes them, always the same one; none: they stay as they are.
+  void run(const HostBatch& host, const LmLossOptions& loss_options, int64_t step, Reducer* reducer,
+           Tensor& loss);
+  // Other work of the device between two micro-batches (evaluation), in the memory that recordings
+  // write to, so that it needs none beside it. What `work` allocates is gone when it ends.
+  void between(const std::function<void()>& work);
   // Why recording was given up, once.
   [[nodiscard]] std::string take_note() { return std::exchange(note_, {}); }
   [[nodiscard]] int64_t launches() const { return launches_; }  // of recordings
@@ -51,9 +54,15 @@ class MicroBatch {
     Tensor loss;
     std::vector<bool> gradients_after;
   };
-  [[nodiscard]] Tensor compute(const Batch& batch, const LmLossOptions& loss_options);
+  struct Kind {
+    bool reduced = false;
+    std::vector<bool> gradients;  // of all parameters: is there one?
+    friend auto operator<=>(const Kind&, const Kind&) = default;
+  };
+  [[nodiscard]] Tensor compute(const Batch& batch, const LmLossOptions& loss_options,
+                               Reducer* reducer);
   void load(const HostBatch& host, const LmLossOptions& loss_options, int64_t step);
-  void record(Recording& recording, const LmLossOptions& loss_options);
+  void record(Recording& recording, const LmLossOptions& loss_options, Reducer* reducer);
   [[nodiscard]] std::vector<bool> gradients() const;
   void set_gradients(const std::vector<bool>& there);
 
@@ -64,7 +73,7 @@ class MicroBatch {
   bool recording_;
   Batch inputs_;       // where recordings find their micro-batch
   int64_t documents_;  // capacity; one that was not known is exceeded and doubled
-  std::map<std::vector<bool>, Recording> recordings_;  // by the parameters that have a gradient
+  std::map<Kind, Recording> recordings_;
   std::string note_;
   int64_t launches_ = 0;
 };

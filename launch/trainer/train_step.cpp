@@ -43,7 +43,8 @@ TrainStep::TrainStep(Runtime& runtime, const Decoder& model, ParameterTable& tab
       group_(data_parallel),
       table_(table),
       options_(options),
-      reducer_(runtime, table, data_parallel, {.overlap = options.overlap}),
+      reducer_(runtime, table, data_parallel,
+               {.bucket_bytes = options.bucket_bytes, .overlap = options.overlap}),
       micro_batch_(runtime, model, table,
                    {.rope_length = options.rope_length,
                     .seed = options.seed,
@@ -109,11 +110,9 @@ void TrainStep::micro_batches(const StepWork& work, Tensor& losses_M) {
                                    .z_loss = options_.z_loss};
   for (size_t i = 0; i < work.micro_batches.size(); ++i) {
     const bool reduced = i + 1 == work.micro_batches.size() && !work.spoil;
-    if (reduced) reducer_.arm();
     Tensor loss = losses_M.flat(static_cast<int64_t>(i), {});
-    const bool watched = reduced && group_.size() > 1;
     micro_batch_.run(work.micro_batches[i], loss_options, batch.step,
-                     watched ? GradientWatch::kWatched : GradientWatch::kNone, loss);
+                     reduced && group_.size() > 1 ? &reducer_ : nullptr, loss);
   }
 }
 
@@ -199,12 +198,13 @@ EvalResult TrainStep::evaluate(int64_t count, const std::function<HostBatch(int6
   std::array<double, 2> sums{};
   for (int64_t i = 0; i < count; ++i) {
     const HostBatch host = read(i);
-    if (host.trained > 0) {
+    const auto add_up = [&] {
       const Batch batch = to_device(runtime_, host, 1.0, 0);
       const LmLoss loss = model_.loss(batch, options_.rope_length, options_.seed, {});
       sums[0] += sum_of(loss.token_loss_T);
       for (const int32_t correct : to_vector<int32_t>(loss.correct_T)) sums[1] += correct;
-    }
+    };
+    if (host.trained > 0) micro_batch_.between(add_up);
     if (poll && poll()) return {.trained = trained, .complete = false};
   }
   sum_over_ranks(sums);

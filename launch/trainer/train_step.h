@@ -29,6 +29,7 @@ struct TrainStepOptions {
   int64_t rope_length = 0;  // training_rope_length()
   uint64_t seed = 0;        // of dropout
   bool overlap = true;      // reduce while backward runs
+  int64_t bucket_bytes = ReducerOptions{}.bucket_bytes;
   // Without: one rank frees them after the update, so that gradients and what a forward pass keeps
   // need not fit together. Several ranks hold them in the reducer's buckets all the time.
   bool keep_gradients = false;

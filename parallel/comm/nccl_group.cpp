@@ -206,6 +206,7 @@ class NcclGroup final : public ProcessGroup, private HostWaitGuard {
   std::unique_ptr<Work> call(const char* op, int64_t bytes, std::vector<Tensor> memory,
                              Post&& post) {
     require_alive();
+    CHECK(!backend_.recording(), "{} inside of a recording: only an interlude makes calls", op);
     for (const Tensor& tensor : memory) {
       CHECK(&tensor.runtime().backend() == &backend_ && tensor.contiguous(),
             "{}: a tensor is of another device, or not contiguous", op);

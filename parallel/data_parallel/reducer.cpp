@@ -8,7 +8,7 @@ namespace ink {
 
 Reducer::Reducer(Runtime& runtime, const ParameterTable& table, ProcessGroup& group,
                  ReducerOptions options)
-    : group_(group), options_(options) {
+    : backend_(runtime.backend()), group_(group), options_(options) {
   if (group.size() == 1) return;
   std::vector<Leaf*> leaves;
   for (auto it = table.all().rbegin(); it != table.all().rend(); ++it) {
@@ -67,6 +67,7 @@ Reducer::~Reducer() {
 
 void Reducer::arm() {
   for (Bucket& bucket : buckets_) bucket.ready = 0;
+  started_ = 0;
   armed_ = true;
 }
 
@@ -76,13 +77,9 @@ void Reducer::on_ready(size_t index) {
   ++bucket.ready;
   CHECK(bucket.ready <= bucket.leaves.size(),
         "a gradient of bucket {} became final twice in one step", index);
-  // Ranks must call in the same order, so a bucket waits for those before it.
   if (!options_.overlap) return;
-  for (Bucket& next : buckets_) {
-    if (next.work) continue;
-    if (next.ready < next.leaves.size()) break;
-    start(next);
-  }
+  const auto full = [](const Bucket& b) { return b.ready == b.leaves.size(); };
+  while (started_ < buckets_.size() && full(buckets_[started_])) start(buckets_[started_++]);
 }
 
 void Reducer::start(Bucket& bucket) {
@@ -92,7 +89,8 @@ void Reducer::start(Bucket& bucket) {
     if (!leaf->has_grad) zero(leaf->grad);
     leaf->has_grad = true;
   }
-  bucket.work = group_.all_reduce(bucket.flat, ReduceOp::kSum);
+  backend_.interlude(
+      [this, &bucket] { bucket.work = group_.all_reduce(bucket.flat, ReduceOp::kSum); });
 }
 
 void Reducer::finish() {

@@ -1,7 +1,10 @@
 // Data-parallel training on cards against one rank: gradients reduced over NCCL while backward
 // runs, updates on every card. Ranks are threads with a card each. On the host implementation also
-// with streams that work as late as they may, so that a missing wait shows.
+// with streams that work as late as they may, so that a missing wait shows. Micro-batches recorded
+// as graphs, reduced ones too, give the bits of those that run as they come.
 #include <gtest/gtest.h>
+
+#include <algorithm>
 
 #include "tests/support/compare.h"
 #include "tests/support/group_ranks.h"
@@ -15,13 +18,17 @@ namespace ink {
 namespace {
 
 constexpr int64_t kSteps = 2;
+constexpr int64_t kSmallBuckets = 16 << 10;  // many of the golden model's
 
 struct Layout {
   Device device = Device::kCuda;
   int ranks = 1;
   int64_t accumulation = 1;
   bool overlap = true, late = false;
-  bool bf16 = false;  // everything, gradients too
+  bool bf16 = false;    // everything, gradients too
+  bool graphs = false;  // micro-batches are recorded
+  int64_t bucket_bytes = ReducerOptions{}.bucket_bytes;
+  int64_t steps = kSteps, rows = Fixture::kRows;  // of the global batch
 };
 
 std::string name_of(const Layout& l) {
@@ -32,15 +39,28 @@ std::string name_of(const Layout& l) {
 struct Trace {
   std::vector<double> losses, norms;
   NamedValues first_gradients, parameters, first_moments, second_moments;
+  std::vector<int64_t> reductions;  // of every step
 
   friend bool operator==(const Trace&, const Trace&) = default;
 };
+// How a rank got there.
+struct Ways {
+  int64_t launches = 0;  // of recordings
+  std::string note;
+};
+
+int64_t reductions_so_far(const Trainee& trainee) {
+  if (trainee.device_group() == nullptr) return 0;
+  return std::ranges::count_if(
+      trainee.device_group()->recorder().records(),
+      [](const FlightRecord& record) { return std::string_view(record.op) == "all_reduce"; });
+}
 
 Trace run_rank(const Layout& layout, ProcessGroup& group, Trainee& trainee) {
   const Fixture fixture;
-  const int64_t parts = layout.ranks * layout.accumulation, rows = Fixture::kRows / parts;
+  const int64_t parts = layout.ranks * layout.accumulation, rows = layout.rows / parts;
   Trace trace;
-  for (int64_t step = 0; step < kSteps; ++step) {
+  for (int64_t step = 0; step < layout.steps; ++step) {
     std::vector<HostBatch> mine;
     for (int64_t a = 0; a < layout.accumulation; ++a) {
       std::vector<int64_t> taken;
@@ -48,7 +68,9 @@ Trace run_rank(const Layout& layout, ProcessGroup& group, Trainee& trainee) {
         taken.push_back((group.rank() * layout.accumulation + a) * rows + i);
       mine.push_back(fixture.pack(step, taken));
     }
+    const int64_t before = reductions_so_far(trainee);
     const StepResult result = trainee.step().run(mine, fixture.trained(step), step + 1);
+    trace.reductions.push_back(reductions_so_far(trainee) - before);
     trace.losses.push_back(result.loss);
     trace.norms.push_back(result.state.grad_norm);
     if (step == 0) trace.first_gradients = trainee.gradients();
@@ -59,20 +81,31 @@ Trace run_rank(const Layout& layout, ProcessGroup& group, Trainee& trainee) {
   return trace;
 }
 
-std::vector<Trace> train(const Layout& layout) {
+using Prepare = std::function<void(Trainee&)>;
+
+std::vector<Trace> train(const Layout& layout, std::vector<Ways>* ways = nullptr,
+                         const Prepare& prepare = {}) {
   const Golden golden("internlm2");
+  if (ways != nullptr) ways->assign(static_cast<size_t>(layout.ranks), {});
   std::vector<Trace> traces(static_cast<size_t>(layout.ranks));
   run_group(layout.ranks, [&](ProcessGroup& host) {
     TraineeOptions options;
     options.device = layout.device;
     options.ordinal = layout.device == Device::kCuda ? host.rank() : 0;
     options.overlap = layout.overlap;
+    options.graphs = layout.graphs;
+    options.documents = layout.graphs ? Fixture::kLength : 0;
+    options.bucket_bytes = layout.bucket_bytes;
     if (layout.bf16) {
       options.compute = DType::kBF16;
       options.optim.state_dtype = options.optim.grad_dtype = StateDtype::kBf16;
     }
     Trainee trainee(golden, host, options);
-    traces[static_cast<size_t>(host.rank())] = run_rank(layout, host, trainee);
+    if (prepare) prepare(trainee);
+    const auto rank = static_cast<size_t>(host.rank());
+    traces[rank] = run_rank(layout, host, trainee);
+    if (ways != nullptr)
+      (*ways)[rank] = {trainee.step().graph_launches(), trainee.step().take_note()};
   });
   return traces;
 }
@@ -157,6 +190,59 @@ TEST(CudaLayoutBits, OverlapOnAndOff) {
   if (const std::string why = why_not(2); !why.empty()) GTEST_SKIP() << why;
   EXPECT_TRUE(train({.ranks = 2, .late = true}) ==
               train({.ranks = 2, .overlap = false, .late = true}));
+}
+
+// Every kind of micro-batch is seen in the first step, recorded in the second and launched from
+// then on, the reduced one too. A launch makes the calls of a backward that runs as it comes.
+TEST(CudaLayoutBits, GraphsOnAndOff) {
+  const Cards there(true);
+  if (const std::string why = why_not(2); !why.empty()) GTEST_SKIP() << why;
+  const Layout base{.ranks = 2, .late = true, .steps = 3, .rows = 2};
+  Layout small = base, blocking = base, accumulated = base;
+  small.bucket_bytes = accumulated.bucket_bytes = kSmallBuckets;
+  blocking.overlap = false;
+  accumulated.accumulation = 2;
+  accumulated.rows = 4;
+  accumulated.bf16 = true;
+  for (Layout layout : {small, blocking, accumulated}) {
+    SCOPED_TRACE(name_of(layout));
+    std::vector<Ways> plain, recorded;
+    const std::vector<Trace> want = train(layout, &plain);
+    layout.graphs = true;
+    const std::vector<Trace> got = train(layout, &recorded);
+    EXPECT_TRUE(got == want);
+    const int64_t reductions = want[0].reductions[0];
+    EXPECT_EQ(want[0].reductions, std::vector<int64_t>(3, reductions));
+    EXPECT_GT(reductions, layout.bucket_bytes == kSmallBuckets ? 5 : 0);
+    for (const Ways& rank : plain) EXPECT_EQ(rank.launches, 0);
+    for (const Ways& rank : recorded) {
+      EXPECT_EQ(rank.launches, 2 * layout.accumulation);
+      EXPECT_EQ(rank.note, "");
+    }
+  }
+}
+
+// What cannot be recorded runs as it comes, and is reduced as it should be; on one rank alone, as
+// the others need not know.
+TEST(CudaLayoutBits, ARecordingThatIsGivenUpChangesNothing) {
+  const Cards there(true);
+  if (const std::string why = why_not(2); !why.empty()) GTEST_SKIP() << why;
+  Layout layout{.ranks = 2, .late = true, .bucket_bytes = kSmallBuckets, .steps = 3, .rows = 2};
+  const std::vector<Trace> want = train(layout);
+  layout.graphs = true;
+  std::vector<Ways> ways;
+  const std::vector<Trace> got = train(layout, &ways, [](Trainee& trainee) {
+    if (trainee.device_group()->rank() == 1) return;
+    Leaf& leaf = *trainee.table().all().front()->leaf();
+    leaf.on_grad_ready = [reduce = leaf.on_grad_ready](Leaf& ready) {
+      reduce(ready);
+      static_cast<void>(to_values(ready.value));  // the host looks at the card
+    };
+  });
+  EXPECT_TRUE(got == want);
+  EXPECT_EQ(ways[0].launches, 0);
+  EXPECT_NE(ways[0].note.find("not recorded"), std::string::npos) << ways[0].note;
+  EXPECT_EQ(ways[1].launches, 2);
 }
 
 }  // namespace

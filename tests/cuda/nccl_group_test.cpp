@@ -180,6 +180,39 @@ TEST(NcclReducer, SumsGradientsOnTheCards) {
   }
 }
 
+// A copy, a sum over the ranks, and both again at every launch.
+struct RecordedSum {
+  RecordedSum(Runtime& runtime, ProcessGroup& cards)
+      : mine(from_values(runtime, Values(8, 1.0 + cards.rank()), {8}, DType::kF32)),
+        sum(empty_like(mine)) {
+    DeviceBackend& backend = runtime.backend();
+    graph = backend.record([this, &backend, &cards] {
+      copy(sum, mine);
+      backend.interlude([this, &cards] { work = cards.all_reduce(sum, ReduceOp::kSum); });
+    });
+  }
+  Tensor mine, sum;
+  std::unique_ptr<Work> work;
+  std::unique_ptr<DeviceGraph> graph;
+};
+
+TEST(NcclRecording, EveryLaunchMakesACallOfItsOwn) {
+  const Cards there(Streams::kLate);
+  if (const std::string why = why_not(2); !why.empty()) GTEST_SKIP() << why;
+  run_on_cards(2, [](Runtime& runtime, ProcessGroup& cards, ProcessGroup&) {
+    RecordedSum recorded(runtime, cards);
+    const int64_t before = cards.recorder().last().sequence;
+    for (int64_t launch = 1; launch <= 3; ++launch) {
+      recorded.graph->launch();
+      EXPECT_EQ(cards.recorder().last().sequence, before + launch);
+      EXPECT_STREQ(cards.recorder().last().op, "all_reduce");
+      recorded.work->wait();
+      EXPECT_EQ(to_values(recorded.sum), Values(8, 3.0));
+      EXPECT_GE(cards.recorder().last().completed_at, 0);
+    }
+  });
+}
+
 #ifdef INKSTONE_CUDA_ON_CPU_TEST
 
 // Runs f and returns the text of the Error 6 it must throw.
@@ -265,6 +298,30 @@ TEST_P(NcclGroupFaults, AnAbsentRankEndsInATimeOutThatNamesTheCall) {
         EXPECT_EQ(peer_error([&] { static_cast<void>(to_values(t)); }), text);
       },
       {.timeout = std::chrono::seconds(1)});
+}
+
+TEST_P(NcclGroupFaults, ALaunchThatHangsNamesItsCall) {
+  run_with_absent_peer(
+      [](Runtime& runtime, ProcessGroup& cards) {
+        RecordedSum recorded(runtime, cards);
+        recorded.graph->launch();
+        recorded.work->wait();
+        const std::string text = peer_error([&] { static_cast<void>(to_values(recorded.sum)); });
+        EXPECT_NE(text.find("s in all_reduce (call 2, 32 bytes)"), std::string::npos) << text;
+        EXPECT_EQ(peer_error([&] { recorded.graph->launch(); }), text);
+      },
+      {.timeout = std::chrono::seconds(1)});
+}
+
+// A graph that held calls could not be ended by a deadline.
+TEST_P(NcclGroupFaults, ACallInsideOfARecordingIsRefused) {
+  run_on_cards(2, [](Runtime& runtime, ProcessGroup& cards, ProcessGroup& host) {
+    const Tensor t = zeros(runtime, {8}, DType::kF32);
+    EXPECT_THROW(static_cast<void>(runtime.backend().record(
+                     [&] { cards.all_reduce(t, ReduceOp::kSum)->wait(); })),
+                 InternalError);
+    host.barrier();
+  });
 }
 
 TEST_P(NcclGroupFaults, AnAbsentRankIsNoticedAtABarrier) {

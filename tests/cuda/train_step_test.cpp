@@ -203,23 +203,49 @@ TEST_F(CudaTrainStep, AnotherShapeIsRecordedAnew) {
   EXPECT_GE(launches, 2);
 }
 
-// What runs between two launches must find no memory of the recording.
+// What runs between two launches and the launches leave each other alone, in memory of its own or
+// in that of the recordings.
 TEST_F(CudaTrainStep, WhatRunsBetweenLaunchesLeavesThemAlone) {
-  const auto run = [&](bool evaluate) {
+  enum class Between : uint8_t { kNothing, kForward, kEvaluation };
+  const auto run = [&](Between between) {
     Trainee trainee(golden_, *alone_, on_card(true));
-    std::vector<double> evals;
+    std::vector<double> losses;
     for (int64_t step = 0; step < 3; ++step) {
-      const HostBatch batch = fixture_.pack(step, {0});
+      const HostBatch batch = fixture_.pack(step, {0}), other = fixture_.pack(step, {2});
       trainee.step().run({&batch, 1}, batch.trained, step + 1);
-      if (evaluate) evals.push_back(trainee.loss_sum(fixture_.pack(step, {2})));
+      if (between == Between::kForward) losses.push_back(trainee.loss_sum(other));
+      if (between == Between::kEvaluation) {
+        const auto read = [&](int64_t) { return other; };
+        const EvalResult result = trainee.step().evaluate(1, read, other.trained);
+        losses.push_back(result.loss * static_cast<double>(result.trained));
+      }
     }
     EXPECT_EQ(trainee.step().graph_launches(), 2);
-    return std::pair(trainee.parameters(), evals);
+    return std::pair(trainee.parameters(), losses);
   };
-  const auto [want, none] = run(false);
-  const auto [got, evals] = run(true);
-  EXPECT_EQ(got, want);
-  for (const double loss : evals) EXPECT_TRUE(std::isfinite(loss));
+  const auto [want, none] = run(Between::kNothing);
+  const auto [beside, losses] = run(Between::kForward);
+  const auto [within, evaluated] = run(Between::kEvaluation);
+  EXPECT_EQ(beside, want);
+  EXPECT_EQ(within, want);
+  ASSERT_EQ(losses.size(), evaluated.size());
+  for (size_t i = 0; i < losses.size(); ++i)
+    EXPECT_NEAR(losses[i], evaluated[i], 1e-12 * losses[i]);
+}
+
+// The estimate of a run's memory knows training alone: evaluation fits in what that leaves.
+TEST_F(CudaTrainStep, EvaluationTakesNoMemoryOfItsOwn) {
+  Trainee trainee(golden_, *alone_, on_card(true));
+  const HostBatch batch = fixture_.pack(0, {0, 1});
+  for (int64_t step = 1; step <= 2; ++step)
+    static_cast<void>(trainee.step().run({&batch, 1}, batch.trained, step));
+  const MemoryReport trained = trainee.runtime().allocator().report();
+  static_cast<void>(trainee.step().evaluate(
+      1, [&](int64_t) { return batch; }, batch.trained));
+  const MemoryReport evaluated = trainee.runtime().allocator().report();
+  EXPECT_EQ(evaluated.reserved, trained.reserved);
+  EXPECT_EQ(evaluated.total_peak, trained.total_peak);
+  EXPECT_EQ(evaluated.total, trained.total) << "what stays would be overwritten";
 }
 
 // Overflow: nothing moves, the scale falls every second time; clean steps raise it again.
@@ -270,6 +296,35 @@ TEST_F(CudaTrainStep, WhatCannotBeRecordedIsRefusedAndTheCardGoesOn) {
   EXPECT_EQ(to_vector<float>(y), (std::vector<float>{0, 0}));
   graph->launch();
   EXPECT_EQ(to_vector<float>(y), (std::vector<float>{1, 2}));
+}
+
+// What the host does in the middle of a recording is done at every launch, at its place.
+TEST_F(CudaTrainStep, InterludesAreDoneAtEveryLaunch) {
+  Runtime runtime({}, make_backend(Device::kCuda));
+  DeviceBackend& backend = runtime.backend();
+  const Tensor x = to_tensor(runtime, std::vector<float>{1});
+  Tensor before = empty_like(x), after = empty_like(x);
+  std::vector<float> uploads;
+  const auto upload = [&](float value) {
+    uploads.push_back(value);
+    backend.copy_from_host(x.raw(), &value, sizeof value);
+  };
+  float next = 2;
+  const auto graph = backend.record([&] {
+    copy(before, x);
+    backend.interlude([&] { upload(next++); });
+    backend.interlude([&] { upload(next++); });  // nothing of the card between the two
+    copy(after, x);
+  });
+  EXPECT_TRUE(uploads.empty()) << "done while it was recorded";
+  for (const float found : {1.0F, 3.0F}) {
+    graph->launch();
+    EXPECT_EQ(to_vector<float>(before), std::vector<float>{found});
+    EXPECT_EQ(to_vector<float>(after), std::vector<float>{found + 2});
+  }
+  EXPECT_EQ(uploads, (std::vector<float>{2, 3, 4, 5}));
+  backend.interlude([&] { upload(9); });
+  EXPECT_EQ(to_vector<float>(x), std::vector<float>{9}) << "outside of a recording: at once";
 }
 
 // Larger than the staging ring, in pieces of it, and what is overwritten behind a late read.

@@ -51,6 +51,7 @@ Trainee::Trainee(const Golden& golden, ProcessGroup& group, const TraineeOptions
       optimizer_(runtime_, table_, options.optim, Fixture::kSteps, 0),
       step_(runtime_, *model_, table_, optimizer_, device_group_ ? *device_group_ : group,
             {.overlap = options.overlap,
+             .bucket_bytes = options.bucket_bytes,
              .keep_gradients = true,
              .graphs = options.graphs,
              .max_length = options.graphs ? Fixture::kLength : 0,

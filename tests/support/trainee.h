@@ -17,6 +17,7 @@ struct TraineeOptions {
   Recompute recompute = Recompute::kNone;
   double dropout = 0;
   bool overlap = true;
+  int64_t bucket_bytes = ReducerOptions{}.bucket_bytes;
   bool graphs = false;    // record micro-batches
   int64_t documents = 0;  // of a micro-batch, at most; 0: not known
   Device device = Device::kCpu;
@@ -38,6 +39,8 @@ class Trainee {
   [[nodiscard]] ParameterTable& table() { return table_; }
   [[nodiscard]] AdamW& optimizer() { return optimizer_; }
   [[nodiscard]] TrainStep& step() { return step_; }
+  // What the group does not carry itself; null where it carries all.
+  [[nodiscard]] const ProcessGroup* device_group() const { return device_group_.get(); }
 
   // Under Hugging Face names. Gradients are those of the last step or backward, before clipping.
   [[nodiscard]] NamedValues parameters() const;

@@ -283,6 +283,13 @@ cudaError_t cudaGraphInstantiate(cudaGraphExec_t* exec, cudaGraph_t graph, unsig
   return cudaSuccess;
 }
 
+// The count alone: nodes are not for anybody to look at.
+cudaError_t cudaGraphGetNodes(cudaGraph_t graph, void** nodes, std::size_t* count) {
+  if (nodes != nullptr) return remember(cudaErrorInvalidValue);
+  *count = graph->work.size();
+  return cudaSuccess;
+}
+
 cudaError_t cudaGraphLaunch(cudaGraphExec_t exec, cudaStream_t stream) {
   for (const Work& work : exec->work) {
     if (const cudaError_t error = enqueue(stream, work)) return error;

@@ -19,10 +19,9 @@
 //   * Where it has to be deterministic it keeps one product of queries and keys, 2 bytes for each
 //     pair of the padded lengths, per document and head (use_dp_workspace): gigabytes for long
 //     documents. Such a graph is refused here, and flash_mma, which repeats its bits, takes it.
-//   * Documents of no tokens: the tests of cudnn-frontend ask for cuDNN 9.25 there.
-//   TransformerEngine
-//     puts them behind the last one since 9.6, as recorded micro-batches do here; between others,
-//     before 9.25, a card has to show it.
+//   * Documents of no tokens: the tests of cudnn-frontend ask for cuDNN 9.25. TransformerEngine has
+//     them behind the last one since 9.6, as recorded micro-batches do here; between others, before
+//     9.25, a card has to show it.
 //   * It sums gradients of shared heads from a copy per query head: the stride of dK and dV times
 //     the heads of a group, 4 bytes per element. So dK and dV are packed here: T * H * D elements.
 #include <cudnn_frontend.h>

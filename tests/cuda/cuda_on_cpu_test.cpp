@@ -12,6 +12,7 @@
 
 #include "engine/kernels/cuda/device.cuh"
 #include "engine/kernels/cuda/launch.h"
+#include "engine/tensor/cuda_stream.h"
 
 namespace ink {
 namespace {
@@ -191,6 +192,33 @@ TEST_F(CudaOnCpu, ACapturedGraphRunsWhenItIsLaunchedAndForbidsWaiting) {
   EXPECT_EQ(to_vector<float>(value)[0], 3.0f);
   check_cuda(cudaGraphExecDestroy(exec), "exec");
   check_cuda(cudaGraphDestroy(graph), "graph");
+}
+
+// As on a card: nothing in a graph waits for what is not in it, an event of a capture is not asked,
+// and a capture ends when all streams in it are waited for.
+TEST_F(CudaOnCpu, ACaptureIsClosedAgainstWhatIsBesideIt) {
+  const Tensor value = zeros(runtime_, {1}, DType::kF32);
+  const UrgentStream second;
+  const StreamEvent before, fork, join;
+  before.record(second.get());
+  for (const bool joined : {false, true}) {
+    check_cuda(cudaStreamBeginCapture(backend_.stream(), cudaStreamCaptureModeRelaxed), "begin");
+    EXPECT_THROW(before.hold(backend_.stream()), InternalError);
+    EXPECT_EQ(cudaStreamQuery(backend_.stream()), cudaErrorStreamCaptureUnsupported);
+    fork.record(backend_.stream());
+    EXPECT_THROW((void)fork.passed(), InternalError);
+    fork.hold(second.get());
+    check_cuda(cudaMemsetAsync(value.raw(), 0xff, 4, second.get()), "memset");
+    join.record(second.get());
+    if (joined) join.hold(backend_.stream());
+    cudaGraph_t graph = nullptr;
+    const cudaError_t ended = cudaStreamEndCapture(backend_.stream(), &graph);
+    EXPECT_EQ(ended, joined ? cudaSuccess : cudaErrorStreamCaptureUnsupported);
+    EXPECT_EQ(graph != nullptr, joined);
+    if (graph != nullptr) check_cuda(cudaGraphDestroy(graph), "graph");
+    EXPECT_THROW(join.hold(backend_.stream()), InternalError) << "of a capture that is over";
+  }
+  EXPECT_EQ(to_vector<float>(value)[0], 0.0f);
 }
 
 TEST_F(CudaOnCpu, FailuresNameTheOpAndMemoryRunsOut) {

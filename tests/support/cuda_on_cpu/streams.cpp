@@ -1,5 +1,6 @@
 #include "tests/support/cuda_on_cpu/streams.h"
 
+#include <algorithm>
 #include <chrono>
 #include <cstring>
 #include <deque>
@@ -20,7 +21,8 @@ struct CUgraphExec_st {
 struct CUevent_st {
   std::shared_ptr<CUstream_st> stream;  // outlives its handle: an event of it may still be asked
   int64_t ticket = 0;                   // done when the stream has finished so many pieces of work
-  CUgraph_st* graph = nullptr;
+  CUgraph_st* graph = nullptr;          // of the capture it was recorded in
+  int64_t captured = 0;                 // what the stream had put into it by then
   std::chrono::steady_clock::time_point reached;
 };
 // What a stream does next: `run`, once `ready` is true (none: at once).
@@ -35,8 +37,10 @@ struct CUstream_st : std::enable_shared_from_this<CUstream_st> {
   int64_t enqueued = 0, finished = 0;
   int asked = 0;                // queries since something was enqueued
   CUgraph_st* graph = nullptr;  // while capturing
-  bool strict = false;          // the capture forbids memory management meanwhile
-  bool origin = false;          // of the capture
+  int64_t captured = 0;  // put into the graph; other streams of the capture wait for `joined`
+  int64_t joined = 0;
+  bool strict = false;  // the capture forbids memory management meanwhile
+  bool origin = false;  // of the capture
 };
 
 namespace ink::cuda_on_cpu {
@@ -45,6 +49,7 @@ namespace {
 Streams policy = Streams::kAtOnce;
 std::mutex registry_mutex;
 std::set<std::shared_ptr<CUstream_st>> registry;
+std::set<CUgraph_st*> open_captures;
 thread_local int captures = 0;
 
 // Does the caller wait for work that has to wait itself?
@@ -96,6 +101,23 @@ cudaError_t ask(CUstream_st* stream, int64_t ticket) {
   return stream->finished >= ticket ? cudaSuccess : remember(cudaErrorNotReady);
 }
 
+// The stream joins the capture that the event was recorded in.
+cudaError_t wait_in_capture(CUstream_st* stream, const CUevent_st& event) {
+  const std::lock_guard lock(registry_mutex);
+  if (open_captures.count(event.graph) == 0) return remember(cudaErrorStreamCaptureUnsupported);
+  stream->graph = event.graph;
+  event.stream->joined = std::max(event.stream->joined, event.captured);
+  return cudaSuccess;
+}
+
+// Every other stream of a capture must have been waited for.
+bool all_joined(CUstream_st* origin) {
+  return std::all_of(registry.begin(), registry.end(), [&](const auto& stream) {
+    return stream.get() == origin || stream->graph != origin->graph ||
+           stream->captured == stream->joined;
+  });
+}
+
 }  // namespace
 
 void set_streams(Streams streams) { policy = streams; }
@@ -107,6 +129,7 @@ cudaError_t enqueue(cudaStream_t stream, Work work) {
   const std::lock_guard lock(stream->mutex);
   if (stream->graph != nullptr) {
     stream->graph->work.push_back(std::move(work));
+    ++stream->captured;
     return cudaSuccess;
   }
   return put(stream, {std::move(work), {}});
@@ -127,6 +150,7 @@ using ink::cuda_on_cpu::enqueue;
 using ink::cuda_on_cpu::enqueue_when;
 using ink::cuda_on_cpu::Patience;
 using ink::cuda_on_cpu::remember;
+using ink::cuda_on_cpu::wait_in_capture;
 
 cudaError_t cudaStreamCreateWithFlags(cudaStream_t* stream, unsigned) {
   const auto made = std::make_shared<CUstream_st>();
@@ -161,7 +185,10 @@ cudaError_t cudaStreamSynchronize(cudaStream_t stream) {
   return drain(stream, stream->enqueued, Patience::kAll);
 }
 
-cudaError_t cudaStreamQuery(cudaStream_t stream) { return ask(stream, stream->enqueued); }
+cudaError_t cudaStreamQuery(cudaStream_t stream) {
+  if (stream->graph != nullptr) return remember(cudaErrorStreamCaptureUnsupported);
+  return ask(stream, stream->enqueued);
+}
 
 cudaError_t cudaDeviceSynchronize() {
   int device = 0;
@@ -181,15 +208,14 @@ cudaError_t cudaDeviceSynchronize() {
 
 cudaError_t cudaStreamWaitEvent(cudaStream_t stream, cudaEvent_t event, unsigned) {
   if (stream == nullptr || event == nullptr) return remember(cudaErrorInvalidResourceHandle);
-  if (event->graph != nullptr) {  // the stream joins the capture
-    stream->graph = event->graph;
-    return cudaSuccess;
-  }
-  if (event->stream == nullptr || event->stream.get() == stream) return cudaSuccess;
+  if (event->graph != nullptr) return wait_in_capture(stream, *event);
+  if (event->stream == nullptr) return cudaSuccess;
+  // A graph cannot depend on what is not in it (cudaErrorStreamCaptureIsolation on a card).
+  if (stream->graph != nullptr) return remember(cudaErrorStreamCaptureUnsupported);
+  if (event->stream.get() == stream) return cudaSuccess;
   const auto reached = [from = event->stream, ticket = event->ticket] {
     return drain(from.get(), ticket, Patience::kNone) != cudaErrorNotReady;
   };
-  if (stream->graph != nullptr) return enqueue(stream, [reached] { (void)reached(); });
   return enqueue_when(stream, reached);
 }
 
@@ -208,6 +234,7 @@ cudaError_t cudaEventRecord(cudaEvent_t event, cudaStream_t stream) {
   const std::lock_guard lock(stream->mutex);
   event->stream = stream->shared_from_this();
   event->graph = stream->graph;
+  event->captured = stream->captured;
   event->ticket = stream->enqueued;
   event->reached = std::chrono::steady_clock::now();
   return cudaSuccess;
@@ -220,6 +247,7 @@ cudaError_t cudaEventSynchronize(cudaEvent_t event) {
 }
 
 cudaError_t cudaEventQuery(cudaEvent_t event) {
+  if (event->graph != nullptr) return remember(cudaErrorStreamCaptureUnsupported);
   return event->stream == nullptr ? cudaSuccess : ask(event->stream.get(), event->ticket);
 }
 
@@ -255,6 +283,10 @@ cudaError_t cudaStreamBeginCapture(cudaStream_t stream, cudaStreamCaptureMode mo
   if (stream == nullptr || stream->graph != nullptr)
     return remember(cudaErrorStreamCaptureUnsupported);
   stream->graph = new CUgraph_st;  // handed out by cudaStreamEndCapture
+  {
+    const std::lock_guard lock(ink::cuda_on_cpu::registry_mutex);
+    ink::cuda_on_cpu::open_captures.insert(stream->graph);
+  }
   stream->origin = true;
   stream->strict = mode != cudaStreamCaptureModeRelaxed;
   if (stream->strict) ++ink::cuda_on_cpu::captures;
@@ -265,12 +297,18 @@ cudaError_t cudaStreamEndCapture(cudaStream_t stream, cudaGraph_t* graph) {
   if (!stream->origin) return remember(cudaErrorStreamCaptureUnsupported);
   *graph = stream->graph;
   const std::lock_guard lock(ink::cuda_on_cpu::registry_mutex);
+  const bool whole = ink::cuda_on_cpu::all_joined(stream);
   for (const auto& other : ink::cuda_on_cpu::registry) {
-    if (other->graph == *graph) other->graph = nullptr;
+    if (other->graph != *graph) continue;
+    other->graph = nullptr;
+    other->captured = other->joined = 0;
   }
+  ink::cuda_on_cpu::open_captures.erase(*graph);
   stream->origin = false;
   if (stream->strict) --ink::cuda_on_cpu::captures;
-  return cudaSuccess;
+  if (whole) return cudaSuccess;
+  delete std::exchange(*graph, nullptr);
+  return remember(cudaErrorStreamCaptureUnsupported);  // cudaErrorStreamCaptureUnjoined on a card
 }
 
 cudaError_t cudaStreamIsCapturing(cudaStream_t stream, cudaStreamCaptureStatus* status) {

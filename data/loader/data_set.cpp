@@ -57,6 +57,16 @@ class Opener {
     return opened;
   }
 
+  // Of training documents; that of an eval set changes nothing.
+  void check_order(const TokenStore& store) const {
+    const DocumentOrder made = store.header().order;
+    if (setup_.order != DocumentOrder::kNumpy || made == setup_.order) return;
+    throw Error(ExitCode::kConfig, store.path(),
+                fmt::format("expected documents in the order {} of train.compat.sampler, got {}",
+                            name_of(setup_.order), name_of(made)),
+                "inkstone data prepare --order numpy --seed 1024 makes such a store");
+  }
+
  private:
   void check(const TokenStore& store, std::optional<double> fraction) const {
     const StoreHeader& header = store.header();
@@ -86,7 +96,8 @@ class Opener {
         .vocab_size =
             setup_.tokenizer && is_text ? setup_.tokenizer->vocab_size() : setup_.vocab_size,
         .tokenizer_hash = setup_.tokenizer && is_text ? setup_.tokenizer->content_hash() : "",
-        .seed = setup_.prepare_seed.value_or(0),
+        .seed = setup_.prepare_seed.value_or(default_seed()),
+        .order = setup_.order,
         .max_length = setup_.data.max_length,
         .eval_fraction = fraction,
         .sources = corpus.sources,
@@ -108,6 +119,9 @@ class Opener {
                   {.workers = static_cast<int>(setup_.data.workers), .progress = setup_.progress});
     return path;
   }
+
+  // InternEvo's packed_dataset.py shuffles samples by this seed, whatever the run's.
+  uint64_t default_seed() const { return setup_.order == DocumentOrder::kNumpy ? 1024 : 0; }
 
   ReaderOptions reader_options(const TrainSource& source) const {
     const bool skip = setup_.data.on_bad_row == BadRow::kSkip;
@@ -134,6 +148,7 @@ void add_train_source(DataSet& set, const Opener& opener, const TrainSource& sou
   if (!source.path)
     throw Error(ExitCode::kConfig, "data.train[]", "expected path or synthetic, got neither");
   const auto store = opener.store(source, fraction);
+  opener.check_order(*store);
   set.train.push_back({opener.packs(store, Split::kTrain), source.weight});
   require_packs(*set.train.back().packs);
   if (fraction)

@@ -30,6 +30,8 @@ struct DataSetSetup {
   // Order of the documents in a store that is made on the way; asked of a finished one only when
   // set.
   std::optional<uint64_t> prepare_seed;
+  // Of those documents; kNumpy is asked of a finished store, too.
+  DocumentOrder order = DocumentOrder::kPermuted;
   std::filesystem::path cache;                 // folder of such stores, unless data.cache names one
   std::shared_ptr<const Tokenizer> tokenizer;  // for text; without one a text file is error 2
   std::function<void(const PrepareProgress&)> progress;

@@ -29,14 +29,15 @@ void append_segment(HostBatch& batch, int32_t length, int32_t source) {
   batch.max_seqlen = std::max(batch.max_seqlen, length);
 }
 
-void append_pack(HostBatch& batch, const Pack& pack) {
+void append_pack(HostBatch& batch, const Pack& pack, int32_t first_source) {
   batch.tokens.insert(batch.tokens.end(), pack.tokens.begin(), pack.tokens.end());
   batch.labels.insert(batch.labels.end(), pack.labels.begin(), pack.labels.end());
   batch.positions.insert(batch.positions.end(), pack.positions.begin(), pack.positions.end());
   const auto length = static_cast<int32_t>(pack.tokens.size());
   for (size_t s = 0; s < pack.starts.size(); ++s) {
     const int32_t end = s + 1 < pack.starts.size() ? pack.starts[s + 1] : length;
-    append_segment(batch, end - pack.starts[s], pack.sources.empty() ? 0 : pack.sources[s]);
+    append_segment(batch, end - pack.starts[s],
+                   first_source + (pack.sources.empty() ? 0 : pack.sources[s]));
   }
   batch.trained += pack.trained;
   batch.real_tokens += length;
@@ -65,7 +66,7 @@ HostBatch make_host_batch(std::span<const BatchSlot> slots, int64_t max_length,
   for (const BatchSlot& slot : slots) {
     const int64_t length = length_of(slot), tokens = slot_tokens(length, max_length, padding);
     CHECK(length <= max_length, "a pack of {} tokens in slots of {}", length, max_length);
-    if (slot.pack) append_pack(batch, *slot.pack);
+    if (slot.pack) append_pack(batch, *slot.pack, slot.first_source);
     append_padding(batch, tokens - length);
     for (int64_t i = 0; i < tokens; ++i) batch.token_ids.push_back(slot.slot * max_length + i);
     batch.sample_ids.push_back(slot.sample_id);

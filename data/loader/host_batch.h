@@ -23,7 +23,7 @@ struct HostBatch {
   std::vector<int32_t> documents;   // index of the segment that the token belongs to
   std::vector<int32_t> cu_seqlens;  // segment borders: starts at 0, ends at T
   std::vector<int64_t> sample_ids;  // per pack; -1 for an empty pack
-  std::vector<int32_t> source_ids;  // per segment; -1 for padding
+  std::vector<int32_t> source_ids;  // per segment, BatchSlot::first_source added; -1 for padding
   int64_t trained = 0;              // labels that are not -100
   int64_t real_tokens = 0;          // tokens that are not padding
   int32_t max_seqlen = 0;
@@ -36,6 +36,7 @@ struct BatchSlot {
   const Pack* pack = nullptr;
   int64_t slot = 0;
   int64_t sample_id = -1;
+  int32_t first_source = 0;  // number of the pack's source 0 among those of all pack sources
 };
 
 // kFull: what devices need that record a micro-batch or measure kernels for its shape.

@@ -27,11 +27,20 @@ void check_options(const std::vector<LoaderSource>& sources, const LoaderOptions
                               source.packs->max_length()));
 }
 
+// Packs of the source without a short last one.
+int64_t full_packs(const PackSource& source) {
+  const int64_t packs = source.packs();
+  const auto last = static_cast<int64_t>(source.row(packs - 1).length);
+  return last < source.max_length() ? packs - 1 : packs;
+}
+
 Sampler make_sampler(const std::vector<LoaderSource>& sources, const LoaderOptions& options) {
   std::vector<SamplerSource> sizes;
   for (const LoaderSource& source : sources)
-    sizes.push_back({source.packs->packs(), source.weight});
-  return {std::move(sizes), options.seed, options.order};
+    sizes.push_back(
+        {options.numpy_order ? full_packs(*source.packs) : source.packs->packs(), source.weight});
+  return {std::move(sizes), options.seed, options.order,
+          options.numpy_order ? std::optional(options.plan.global_batch_size) : std::nullopt};
 }
 
 }  // namespace
@@ -44,9 +53,12 @@ class Loader::Worker {
         options_(std::move(options)),
         sampler_(make_sampler(sources_, options_)) {
     int64_t first_id = 0;
+    size_t first_source = 0;
     for (const LoaderSource& source : sources_) {
       first_ids_.push_back(first_id);
       first_id += source.packs->packs();
+      first_sources_.push_back(static_cast<int32_t>(first_source));
+      first_source += source.packs->source_names().size();
     }
     if (resume) sampler_.restore(*resume, "checkpoint");
     thread_ = std::thread([this] { run(); });
@@ -150,6 +162,7 @@ class Loader::Worker {
           make_pack(sources_[source].packs->read(slots[i].draw.pack), options_.reset_positions);
       out[i].pack = &packs[i];
       out[i].sample_id = sample_id(slots[i]);
+      out[i].first_source = first_sources_[source];
     }
     return make_host_batch(out, options_.max_length, options_.padding);
   }
@@ -177,6 +190,7 @@ class Loader::Worker {
   LoaderOptions options_;
   Sampler sampler_;                 // the thread's alone
   std::vector<int64_t> first_ids_;  // sample id of pack 0 of every source
+  std::vector<int32_t> first_sources_;
 
   std::mutex mutex_;
   std::condition_variable changed_;

@@ -30,6 +30,7 @@ struct LoaderOptions {
   BatchPlan plan;
   uint64_t seed = 0;
   DataOrder order = DataOrder::kShuffled;
+  bool numpy_order = false;  // NumPy's over all sources instead (train.compat.sampler)
   ResetPositions reset_positions = ResetPositions::kDocument;
   SlotPadding padding = SlotPadding::kFull;
   int64_t steps = 0;  // last step of the run

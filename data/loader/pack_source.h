@@ -9,6 +9,7 @@
 #include <cstdint>
 #include <memory>
 #include <string>
+#include <vector>
 
 #include "data/packing/pack.h"
 #include "data/store/token_store.h"
@@ -26,6 +27,8 @@ class PackSource {
   [[nodiscard]] virtual int64_t documents() const = 0;
   [[nodiscard]] virtual int64_t trained_tokens() const = 0;
   [[nodiscard]] virtual int64_t max_length() const = 0;
+  // Names of the sources that segments are numbered by.
+  [[nodiscard]] virtual std::vector<std::string> source_names() const { return {name()}; }
   // No pack has more documents or parts of them; the padding behind a short pack counts as one.
   [[nodiscard]] virtual int64_t most_segments() const = 0;
   // Length and trained count without reading the tokens.

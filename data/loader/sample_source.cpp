@@ -34,6 +34,7 @@ class StoreSamples final : public PackSource {
     return static_cast<int64_t>(store_->sizes(split_).trained);
   }
   int64_t max_length() const override { return max_length_; }
+  std::vector<std::string> source_names() const override { return store_->header().source_paths(); }
   int64_t most_segments() const override { return any_short_ ? 2 : 1; }
   PackRow row(int64_t pack) const override {
     const Place place = find(pack);

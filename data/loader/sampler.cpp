@@ -48,13 +48,15 @@ std::vector<uint64_t> integer_weights(const std::vector<SamplerSource>& sources)
 }  // namespace
 
 nlohmann::json SamplerState::to_json() const {
-  return {{"seed", seed}, {"step", step}, {"cursor", cursor}, {"drawn", drawn}};
+  nlohmann::json json{{"seed", seed}, {"step", step}, {"cursor", cursor}, {"drawn", drawn}};
+  if (numpy) json["numpy"] = {{"epoch", numpy->epoch}, {"place", numpy->place}};
+  return json;
 }
 
 SamplerState SamplerState::from_json(const nlohmann::json& json, const std::string& place) {
   const JsonReader reader(json, place);
   for (const std::string& key : reader.keys())
-    if (key != "seed" && key != "step" && key != "cursor" && key != "drawn")
+    if (key != "seed" && key != "step" && key != "cursor" && key != "drawn" && key != "numpy")
       throw Error(ExitCode::kBadInput, place, "unknown field " + quote_name(key));
   constexpr int64_t kMost = int64_t{1} << 62;
   SamplerState state;
@@ -62,22 +64,48 @@ SamplerState SamplerState::from_json(const nlohmann::json& json, const std::stri
   state.step = reader.integer("step", 0, kMost);
   state.cursor = reader.integer("cursor", 0, kMost);
   state.drawn = reader.integers("drawn", 0, kMost);
+  if (reader.has("numpy")) {
+    const JsonReader at = reader.object("numpy");
+    state.numpy = {.epoch = at.integer("epoch", 0, kMost), .place = at.integer("place", 0, kMost)};
+  }
   return state;
 }
 
-Sampler::Sampler(std::vector<SamplerSource> sources, uint64_t seed, DataOrder order)
+Sampler::Sampler(std::vector<SamplerSource> sources, uint64_t seed, DataOrder order,
+                 std::optional<int64_t> numpy_batch)
     : sources_(std::move(sources)), weight_(integer_weights(sources_)), order_(order) {
   CHECK(!sources_.empty(), "a sampler needs a source");
   for (size_t i = 0; i < sources_.size(); ++i) {
-    CHECK(sources_[i].packs > 0, "source {} has {} packs", i, sources_[i].packs);
+    CHECK(sources_[i].packs > 0 || numpy_batch, "source {} has {} packs", i, sources_[i].packs);
     total_packs_ += sources_[i].packs;
     total_weight_ += weight_[i];
   }
   state_.seed = seed;
   state_.drawn.assign(sources_.size(), 0);
+  if (!numpy_batch) return;
+  std::vector<int64_t> packs;
+  for (const SamplerSource& source : sources_) packs.push_back(source.packs);
+  numpy_.emplace(std::move(packs), *numpy_batch, seed);
+  total_packs_ = numpy_->length();
+  state_.numpy.emplace();
 }
 
 Draw Sampler::next() {
+  const Draw draw = numpy_ ? next_of_numpy() : next_by_deficit();
+  ++state_.drawn[static_cast<size_t>(draw.source)];
+  ++state_.cursor;
+  return draw;
+}
+
+Draw Sampler::next_of_numpy() {
+  EpochPlace& at = *state_.numpy;
+  if (at.place >= numpy_->length()) at = {.epoch = at.epoch + 1, .place = 0};
+  const SourcePack pack = numpy_->at(at);
+  ++at.place;
+  return {.source = pack.source, .pack = pack.pack, .epoch = at.epoch};
+}
+
+Draw Sampler::next_by_deficit() const {
   size_t best = 0;
   Wide most = 0;
   for (size_t i = 0; i < sources_.size(); ++i) {
@@ -94,8 +122,6 @@ Draw Sampler::next() {
                             "packs/" + std::to_string(best), static_cast<uint64_t>(draw.epoch));
     draw.pack = static_cast<int64_t>(epoch.at(static_cast<uint64_t>(draw.pack)));
   }
-  ++state_.drawn[best];
-  ++state_.cursor;
   return draw;
 }
 
@@ -110,6 +136,9 @@ void Sampler::restore(const SamplerState& state, const std::string& place) {
   if (state.seed != state_.seed)
     refuse(
         fmt::format("data state: expected seed {} of this run, got {}", state_.seed, state.seed));
+  if (state.numpy.has_value() != numpy_.has_value())
+    refuse(fmt::format("data state: expected train.compat.sampler {} as in the save, got {}",
+                       state.numpy.has_value(), numpy_.has_value()));
   if (state.drawn.size() != sources_.size())
     refuse(fmt::format("data state: expected {} sources as in this run, got {}", sources_.size(),
                        state.drawn.size()));

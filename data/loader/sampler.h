@@ -4,7 +4,7 @@
 // With several sources the next pack comes from the one with the largest deficit weight * (c + 1) -
 // drawn; the weights are integers, so there is no rounding. Every source runs through epochs of its
 // own: each pack once per epoch, in the order of a Feistel permutation of (seed, source, epoch), or
-// as stored.
+// as stored. Or all sources are shuffled together, as InternEvo does it (numpy_order.h).
 #pragma once
 
 #include <cstdint>
@@ -13,6 +13,7 @@
 #include <vector>
 
 #include "configs/schema/data_options.h"
+#include "data/loader/numpy_order.h"
 
 namespace ink {
 
@@ -30,9 +31,10 @@ struct Draw {
 
 struct SamplerState {
   uint64_t seed = 0;
-  int64_t step = 0;            // batches drawn
-  int64_t cursor = 0;          // packs drawn
-  std::vector<int64_t> drawn;  // per source; sums to cursor
+  int64_t step = 0;                 // batches drawn
+  int64_t cursor = 0;               // packs drawn
+  std::vector<int64_t> drawn;       // per source; sums to cursor
+  std::optional<EpochPlace> numpy;  // with NumPy's order, where it stands
 
   bool operator==(const SamplerState&) const = default;
   [[nodiscard]] nlohmann::json to_json() const;
@@ -42,22 +44,29 @@ struct SamplerState {
 
 class Sampler {
  public:
-  Sampler(std::vector<SamplerSource> sources, uint64_t seed, DataOrder order);
+  // numpy_batch: packs of a global batch, for NumPy's order instead of `order`; sources without
+  // weights.
+  Sampler(std::vector<SamplerSource> sources, uint64_t seed, DataOrder order,
+          std::optional<int64_t> numpy_batch = std::nullopt);
 
   [[nodiscard]] Draw next();
   void end_step() { ++state_.step; }
-  // Packs drawn divided by the packs of all sources.
+  // Packs drawn divided by the packs of an epoch over all sources.
   [[nodiscard]] double epoch() const;
   [[nodiscard]] const SamplerState& state() const { return state_; }
-  // Code 3 if the state does not belong to this seed and these sources.
+  // Code 3 if the state does not belong to this seed, this kind of order and these sources.
   void restore(const SamplerState& state, const std::string& place);
 
  private:
+  [[nodiscard]] Draw next_by_deficit() const;
+  [[nodiscard]] Draw next_of_numpy();
+
   std::vector<SamplerSource> sources_;
   std::vector<uint64_t> weight_;  // integers; their sum is total_weight_
   uint64_t total_weight_ = 0;
-  int64_t total_packs_ = 0;
+  int64_t total_packs_ = 0;  // of an epoch
   DataOrder order_;
+  std::optional<NumpyOrder> numpy_;
   SamplerState state_;
 };
 

@@ -18,6 +18,7 @@ class StorePacks final : public PackSource {
   int64_t documents() const override { return count(store_->sizes(split_).documents); }
   int64_t trained_tokens() const override { return count(store_->sizes(split_).trained); }
   int64_t max_length() const override { return store_->header().max_length; }
+  std::vector<std::string> source_names() const override { return store_->header().source_paths(); }
   int64_t most_segments() const override { return count(store_->sizes(split_).most_segments); }
   PackRow row(int64_t pack) const override {
     return store_->pack_row(split_, static_cast<uint64_t>(pack));

@@ -35,19 +35,30 @@ std::vector<StoreSource> read_sources(const nlohmann::json& list, const std::str
 
 const char* split_name(Split split) { return split == Split::kTrain ? "train" : "eval"; }
 
+const char* name_of(DocumentOrder order) {
+  return order == DocumentOrder::kNumpy ? "numpy" : "permuted";
+}
+
+std::vector<std::string> StoreHeader::source_paths() const {
+  std::vector<std::string> paths;
+  for (const StoreSource& source : sources) paths.push_back(source.path);
+  return paths;
+}
+
 std::string StoreHeader::to_json() const {
   nlohmann::json list = nlohmann::json::array();
   for (const StoreSource& source : sources)
     list.push_back({{"path", source.path}, {"sha256", source.sha256}});
-  const nlohmann::json json = {{"format", kStoreFormat},
-                               {"version", kStoreVersion},
-                               {"vocab_size", vocab_size},
-                               {"tokenizer_hash", tokenizer_hash},
-                               {"seed", seed},
-                               {"max_length", max_length},
-                               {"eval_fraction", eval_fraction},
-                               {"sources", list},
-                               {"content_hash", content_hash}};
+  nlohmann::json json = {{"format", kStoreFormat},
+                         {"version", kStoreVersion},
+                         {"vocab_size", vocab_size},
+                         {"tokenizer_hash", tokenizer_hash},
+                         {"seed", seed},
+                         {"max_length", max_length},
+                         {"eval_fraction", eval_fraction},
+                         {"sources", list},
+                         {"content_hash", content_hash}};
+  if (order == DocumentOrder::kNumpy) json["order"] = name_of(order);
   return json.dump(-1, ' ', false, nlohmann::json::error_handler_t::replace);
 }
 
@@ -55,7 +66,7 @@ StoreHeader StoreHeader::from_json(const std::string& text, const std::string& p
   const nlohmann::json json = parse_json(text, place);
   const JsonReader reader(json, place);
   refuse_unknown(reader, {"format", "version", "vocab_size", "tokenizer_hash", "seed", "max_length",
-                          "eval_fraction", "sources", "content_hash"});
+                          "eval_fraction", "sources", "content_hash", "order"});
   if (reader.string("format") != kStoreFormat)
     throw reader.error("format", fmt::format("\"{}\"", kStoreFormat));
   (void)reader.integer("version", kStoreVersion, kStoreVersion);
@@ -64,6 +75,11 @@ StoreHeader StoreHeader::from_json(const std::string& text, const std::string& p
   header.vocab_size = reader.integer("vocab_size", 1, kMost);
   header.tokenizer_hash = reader.string("tokenizer_hash");
   header.seed = static_cast<uint64_t>(reader.integer("seed", 0));
+  if (reader.has("order")) {
+    if (reader.string("order") != name_of(DocumentOrder::kNumpy))
+      throw reader.error("order", "\"numpy\"");
+    header.order = DocumentOrder::kNumpy;
+  }
   header.max_length = reader.integer("max_length", 1, kMost);
   header.eval_fraction = reader.number("eval_fraction");
   if (!(header.eval_fraction >= 0 && header.eval_fraction < 1))

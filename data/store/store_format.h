@@ -12,8 +12,8 @@
 //
 // Every data set is chunked with the Fletcher32 filter and no other: HDF5 reads a flipped bit of
 // unfiltered data without a word. Documents lie in the order of Permutation(documents, seed,
-// "documents"); the first max(1, floor(eval_fraction * documents)) of that order are the eval split
-// when eval_fraction > 0.
+// "documents"), or of NumpyShuffle(seed) where the header has `"order": "numpy"`; the first max(1,
+// floor(eval_fraction * documents)) of that order are the eval split when eval_fraction > 0.
 #pragma once
 
 #include <cstdint>
@@ -39,15 +39,21 @@ struct StoreSource {
   std::string sha256;  // of the file's bytes; empty when the source is not a file
 };
 
+// kNumpy: as InternEvo shuffles samples before it packs them.
+enum class DocumentOrder : uint8_t { kPermuted, kNumpy };
+[[nodiscard]] const char* name_of(DocumentOrder order);
+
 struct StoreHeader {
   int64_t vocab_size = 0;
   std::string tokenizer_hash;  // empty: the ids came without a tokenizer
-  uint64_t seed = 0;           // below 2^63
+  uint64_t seed = 0;           // below 2^63; of kNumpy below 2^32
+  DocumentOrder order = DocumentOrder::kPermuted;
   int64_t max_length = 0;
   double eval_fraction = 0;
   std::vector<StoreSource> sources;
   std::string content_hash;  // SHA-256 of tokens, masks, indexes and pack tables; set by the writer
 
+  [[nodiscard]] std::vector<std::string> source_paths() const;
   [[nodiscard]] std::string to_json() const;
   // Strict: unknown, missing, duplicate or ill-typed fields throw code 3 with `place`.
   [[nodiscard]] static StoreHeader from_json(const std::string& text, const std::string& place);

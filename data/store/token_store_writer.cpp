@@ -6,6 +6,7 @@
 #include <cerrno>
 #include <utility>
 
+#include "data/packing/numpy_shuffle.h"
 #include "data/packing/permutation.h"
 #include "data/store/spill.h"
 #include "data/store/split_writer.h"
@@ -28,10 +29,31 @@ void check_header(const StoreHeader& header) {
         header.vocab_size, header.max_length);
   CHECK(!header.sources.empty() && header.sources.size() <= kMaxStoreSources, "{} sources",
         header.sources.size());
+  if (header.order == DocumentOrder::kNumpy && header.seed > 0xffffffff)
+    throw Error(ExitCode::kConfig, "seed",
+                fmt::format("expected at most {} for the order of NumPy, got {}", 0xffffffffU,
+                            header.seed));
   if (!(header.eval_fraction >= 0 && header.eval_fraction < 1))
     throw Error(ExitCode::kConfig, "eval fraction",
                 fmt::format("expected a number in [0, 1), got {}", header.eval_fraction));
 }
+
+// Which document lies at a place.
+class DocumentPlaces {
+ public:
+  DocumentPlaces(const StoreHeader& header, uint64_t documents)
+      : permutation_(documents, header.seed, "documents") {
+    if (header.order == DocumentOrder::kNumpy)
+      shuffled_ = NumpyShuffle(static_cast<uint32_t>(header.seed)).next(documents);
+  }
+  [[nodiscard]] uint64_t at(uint64_t place) const {
+    return shuffled_.empty() ? permutation_.at(place) : shuffled_[place];
+  }
+
+ private:
+  Permutation permutation_;
+  std::vector<uint32_t> shuffled_;
+};
 
 uint64_t held_out(uint64_t documents, double fraction) {
   if (fraction <= 0 || documents == 0) return 0;
@@ -89,7 +111,7 @@ template <class Id>
 TokenStoreWriter::Summary TokenStoreWriter::State::write(Hdf5File& file) {
   const uint64_t documents = spill.documents();
   const uint64_t held = held_out(documents, header.eval_fraction);
-  const Permutation order(documents, header.seed, "documents");
+  const DocumentPlaces order(header, documents);
   ContentHash hash(header);
   TokenDocument document;
   Summary summary;

@@ -17,7 +17,7 @@ namespace fs = std::filesystem;
 
 struct PrepareArguments {
   std::vector<std::string> in;
-  std::string out, tokenizer, format = "auto";
+  std::string out, tokenizer, format = "auto", order = "permuted";
   int64_t max_length = 2048, seed = 0, workers = 0, vocab_size = 0;
   double eval_fraction = 0;
   bool skip_bad_rows = false, no_eos = false, overwrite = false;
@@ -31,6 +31,9 @@ void check(const PrepareArguments& a) {
     throw Error(ExitCode::kConfig, "--eval-fraction",
                 fmt::format("expected a number in [0, 1), got {}", a.eval_fraction));
   }
+  if (a.order != name_of(DocumentOrder::kPermuted) && a.order != name_of(DocumentOrder::kNumpy))
+    throw Error(ExitCode::kConfig, "--order",
+                fmt::format("expected permuted or numpy, got {}", a.order));
   if (a.tokenizer.empty() && a.vocab_size <= 0) {
     throw Error(
         ExitCode::kConfig, "--tokenizer",
@@ -50,6 +53,9 @@ ExitCode run(const PrepareArguments& a, const CommandLine& command) {
   const StoreHeader header{.vocab_size = a.vocab_size > 0 ? a.vocab_size : tokenizer->vocab_size(),
                            .tokenizer_hash = tokenizer ? tokenizer->content_hash() : "",
                            .seed = static_cast<uint64_t>(a.seed),
+                           .order = a.order == name_of(DocumentOrder::kNumpy)
+                                        ? DocumentOrder::kNumpy
+                                        : DocumentOrder::kPermuted,
                            .max_length = a.max_length,
                            .eval_fraction = a.eval_fraction,
                            .sources = corpus.sources,
@@ -107,6 +113,10 @@ void add_data_prepare(CLI::App& data, CommandLine& command) {
   verb->add_option("--max-length", a->max_length, "tokens of a pack (data.max_length of the run)")
       ->capture_default_str();
   verb->add_option("--seed", a->seed, "order of the documents")->capture_default_str();
+  verb->add_option("--order", a->order,
+                   "permuted, or numpy: shuffled as InternEvo does it before packing, with --seed "
+                   "1024 (train.compat.sampler asks for it)")
+      ->capture_default_str();
   verb->add_option("--eval-fraction", a->eval_fraction, "share of the documents that is held out")
       ->capture_default_str();
   verb->add_option("--vocab-size", a->vocab_size, "ids must be below it; default: the tokenizer's");

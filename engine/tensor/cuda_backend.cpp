@@ -138,6 +138,7 @@ void CudaBackend::wait_for(cudaEvent_t event) {
 }
 
 std::unique_ptr<HostRead> CudaBackend::read_later(const void* from, int64_t bytes) {
+  CHECK(!recording_, "a late copy of {} bytes to the host inside a recorded graph", bytes);
   return resource<ReadBuffers>().read_later(from, bytes);
 }
 

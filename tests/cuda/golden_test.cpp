@@ -4,6 +4,7 @@
 // On the host implementation the long runs are made with one model, and on the card with all.
 #include <gtest/gtest.h>
 
+#include "engine/kernels/tuning.h"
 #include "engine/tensor/devices.h"
 #include "models/generate/generator.h"
 #include "parallel/comm/self_group.h"
@@ -28,6 +29,9 @@ TraineeOptions on_card() {
   options.device = Device::kCuda;
   return options;
 }
+
+// As train.deterministic: only then does a library promise equal bits.
+void measure_nothing(Trainee& trainee) { tuning_of(trainee.runtime())->measure = false; }
 
 // Two rows of every global batch: short steps, for what needs no golden numbers.
 std::vector<double> train_rows(Trainee& trainee, const Fixture& fixture, int64_t steps) {
@@ -144,6 +148,8 @@ TEST_F(CudaTest, RunsRepeatBitForBit) {
   TraineeOptions options = on_card();
   options.compute = DType::kBF16;
   Trainee first(golden, *alone_, options), second(golden, *alone_, options);
+  measure_nothing(first);
+  measure_nothing(second);
   EXPECT_EQ(train_rows(first, fixture_, 3), train_rows(second, fixture_, 3));
   EXPECT_EQ(first.parameters(), second.parameters());
   EXPECT_EQ(first.second_moments(), second.second_moments());
@@ -157,6 +163,7 @@ TEST_F(CudaTest, RecomputeChangesNoBit) {
     options.compute = DType::kBF16;
     options.recompute = policy;
     Trainee trainee(golden, *alone_, options);
+    measure_nothing(trainee);
     trainee.backward_of(fixture_.pack(0, {3, 7}), 100.0);
     gradients.push_back(trainee.gradients());
   }

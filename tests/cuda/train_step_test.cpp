@@ -6,6 +6,7 @@
 
 #include <cmath>
 
+#include "engine/ops/attention.h"
 #include "engine/tensor/devices.h"
 #include "parallel/comm/self_group.h"
 #include "tests/support/trainee.h"
@@ -40,6 +41,14 @@ class CudaTrainStep : public testing::Test {
   void SetUp() override {
     if (!has_backend(Device::kCuda) || device_platform(Device::kCuda).count == 0)
       GTEST_SKIP() << "no card";
+    // A recording pads its documents: to cuDNN that is another problem, with other bits.
+    attention_forward.choose(Device::kCuda, "flash_mma");
+    attention_backward.choose(Device::kCuda, "flash_mma");
+  }
+  void TearDown() override {
+    if (!has_backend(Device::kCuda)) return;
+    attention_forward.choose(Device::kCuda, {});
+    attention_backward.choose(Device::kCuda, {});
   }
 
   static TraineeOptions on_card(bool graphs) {
@@ -290,6 +299,9 @@ TEST_F(CudaTrainStep, WhatCannotBeRecordedIsRefusedAndTheCardGoesOn) {
                    [&] { runtime.backend().copy_from_host(x.raw(), &seven, sizeof seven); }),
                InternalError);
   EXPECT_THROW((void)runtime.backend().record([&] { (void)to_vector<float>(x); }), InternalError);
+  EXPECT_THROW((void)runtime.backend().record(
+                   [&] { (void)runtime.backend().read_later(x.raw(), x.bytes()); }),
+               InternalError);
   Tensor y = empty_like(x);
   const auto graph = runtime.backend().record([&] { copy(y, x); });
   zero(y);

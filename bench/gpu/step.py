@@ -7,10 +7,13 @@ Inkstone and each rival (Hugging Face eager with SDPA, the same under torch.comp
 (A/B/C/A/B/C), every turn a process of its own that has the card to itself: it loads the common start,
 trains the steps, and leaves. The first steps of a turn are left out. Printed are the medians over all
 measured steps, tokens per second, MFU with attention counted causal and in full, and the most memory in
-use on the card. A side whose loss leaves the other's by more than 1e-2 at any step has no time.
+use on the card. A side whose loss leaves the other's by more than 1e-2 at any step is an error, and its
+time stands in the JSON alone. So does what was cut off at the end of the time.
 
 1.8B keeps f32 weights and moments, torch computes under autocast. 7B has bf16 weights, gradients and
-moments on both sides. `--dry-run` trains the tiny model on the CPU: it shows that the program works, its times say nothing.
+moments on both sides; torch rounds its weights to the nearest, which loses small updates that Inkstone
+keeps in the mean, so its rate is one at which the weights stay and the losses are those of the same
+weights. `--dry-run` trains the tiny model on the CPU: it shows that the program works, its times say nothing.
 """
 
 import argparse
@@ -28,12 +31,14 @@ import yaml
 ROOT = Path(__file__).resolve().parent.parent.parent
 sys.path.insert(0, str(ROOT / "bench"))
 import machine  # noqa: E402
+from run_metrics import step_rows  # noqa: E402
 
 from card import MemoryWatch, describe_card, peak_rate, require_card  # noqa: E402
 
 LOSS_LIMIT = 1e-2
 WARM_UP = 5
 LR = 3e-5
+OVERTIME = 25  # seconds that the turn under way may take beyond --minutes
 
 
 @dataclass(frozen=True)
@@ -45,6 +50,7 @@ class Case:
     inkstone: dict  # sections of the run file on top of the common ones
     rival: list  # arguments of step_rival.py
     rival_micro: int  # what the rival has memory for
+    lr: float = LR
 
 
 CASES = {
@@ -59,6 +65,7 @@ CASES = {
         {"train": {"recompute": "selective"}, "optim": {"state_dtype": "bf16", "grad_dtype": "bf16"}},
         ["--precision", "bf16", "--checkpointing"],
         1,
+        lr=1e-9,
     ),
     "dry-run": Case("internlm2_tiny.yaml", 32, 4, 2, {}, ["--cpu"], 2),
 }
@@ -79,13 +86,17 @@ def rival_command(action: str, folder: Path, case: Case, steps: int) -> list:
     command = [sys.executable, Path(__file__).with_name("step_rival.py"), action, folder]
     command += ["--model", ROOT / "configs/models" / case.model, "--steps", str(steps)]
     command += ["--packs", str(case.packs), "--micro", str(case.rival_micro)]
-    return command + ["--length", str(case.length), "--lr", str(LR), *case.rival]
+    return command + ["--length", str(case.length), "--lr", str(case.lr), *case.rival]
 
 
-def rival_turn(folder: Path, case: Case, steps: int, extra: list) -> dict:
+def rival_turn(folder: Path, case: Case, steps: int, extra: list, deadline: float) -> dict:
     command = rival_command("train", folder, case, steps) + extra
-    with MemoryWatch() as memory:
-        done = subprocess.run(command, stdout=subprocess.PIPE, text=True)
+    seconds = max(0.0, deadline - time.monotonic())
+    try:
+        with MemoryWatch() as memory:
+            done = subprocess.run(command, stdout=subprocess.PIPE, text=True, timeout=seconds)
+    except subprocess.TimeoutExpired:
+        return {"error": f"cut off after {seconds:.0f} s, at the end of the time"}
     if done.returncode != 0:
         return {"error": f"left with {done.returncode}"}
     answer = json.loads(done.stdout.splitlines()[-1])
@@ -101,8 +112,8 @@ def run_file(folder: Path, case: Case, steps: int, device: str) -> Path:
             "order": "sequential",
         },
         "optim": {
-            "lr": LR,
-            "min_lr": LR,
+            "lr": case.lr,
+            "min_lr": case.lr,
             "schedule": "constant",
             "warmup_steps": 0,
             "betas": [0.9, 0.95],
@@ -125,15 +136,7 @@ def run_file(folder: Path, case: Case, steps: int, device: str) -> Path:
     return path
 
 
-def step_rows(metrics: Path) -> list[dict]:
-    if not metrics.exists():
-        return []
-    lines = metrics.read_text(encoding="utf-8").splitlines(keepends=True)
-    rows = [json.loads(line) for line in lines if line.endswith("\n")]
-    return [row for row in rows if row["event"] == "step"]
-
-
-def inkstone_turn(binary: Path, run: Path, steps: int) -> dict:
+def inkstone_turn(binary: Path, run: Path, steps: int, deadline: float) -> dict:
     with tempfile.TemporaryDirectory() as folder:
         metrics = Path(folder) / "run/metrics.jsonl"
         command = [binary, "train", run, f"checkpoint.dir={metrics.parent}"]
@@ -141,12 +144,17 @@ def inkstone_turn(binary: Path, run: Path, steps: int) -> dict:
         with open(error, "wb") as sink, MemoryWatch() as memory:
             process = subprocess.Popen(command, stdout=sink, stderr=sink)
             while len(step_rows(metrics)) < steps and process.poll() is None:
+                if time.monotonic() > deadline:
+                    break
                 time.sleep(0.05)
+            cut = process.poll() is None
             process.kill()
             process.wait()
         rows = step_rows(metrics)[:steps]
         if len(rows) < steps:
             said = error.read_text(errors="replace").strip()
+            if cut:
+                return {"error": f"cut off after {len(rows)} steps, at the end of the time"}
             return {"error": said or f"left with {process.returncode} after {len(rows)} steps"}
     return {
         "seconds": [row["step_time"] for row in rows],
@@ -172,7 +180,6 @@ def summary(turns: list[dict], reference: list[float] | None, case: Case, shape:
         result["loss_gap"] = max(loss_gap(turn["losses"], reference) for turn in good)
         if not result["loss_gap"] <= LOSS_LIMIT:  # a NaN is not within the limit
             result["error"] = f"loss differs by {result['loss_gap']:.3g}, limit {LOSS_LIMIT}: no time"
-            return result
     seconds = [s for turn in good for s in turn["seconds"][WARM_UP:]]
     tokens = case.packs * case.length
     result["median_s"] = statistics.median(seconds)
@@ -201,6 +208,46 @@ def print_side(name: str, side: dict) -> None:
     print(text + (f"  loss gap {side['loss_gap']:.1e}" if "loss_gap" in side else ""))
 
 
+def write_results(arguments, case: Case, card: dict | None, sides: dict[str, list[dict]]) -> dict:
+    """After every turn: what comes later may not end."""
+    shape = yaml.safe_load((ROOT / "configs/models" / case.model).read_text())["model"]
+    peak = peak_rate(card)
+    rivals = [name for name in sides if name != "inkstone"]
+    reference = next((t["losses"] for name in rivals for t in sides[name] if "losses" in t), None)
+    result = {
+        name: summary(turns, None if name != "inkstone" else reference, case, shape, peak)
+        for name, turns in sides.items()
+        if turns
+    }
+    best = [result[name]["tokens_per_s"] for name in rivals if "tokens_per_s" in result.get(name, {})]
+    ours = result.get("inkstone", {"error": "no turn"})
+    if best and "error" not in ours:
+        result["speed"] = ours["tokens_per_s"] / max(best)
+    if arguments.json:
+        about = {"card": card, "case": arguments.size, "dry_run": arguments.dry_run}
+        arguments.json.write_text(json.dumps({**about, "sides": result}, indent=2) + "\n")
+    return result
+
+
+def take_turns(arguments, case: Case, card: dict | None, start: float) -> dict:
+    sides = {"inkstone": [], **{name: [] for name in arguments.rivals}}
+    deadline = start + arguments.minutes * 60 + OVERTIME
+    with tempfile.TemporaryDirectory(dir=arguments.folder) as folder:
+        common = Path(folder) / "start"
+        subprocess.run(rival_command("prepare", common, case, arguments.steps), check=True)
+        run = run_file(common, case, arguments.steps, "cpu" if arguments.dry_run else "cuda")
+        for turn in range(arguments.turns):
+            if turn > 0 and (time.monotonic() - start) * (turn + 1) > arguments.minutes * 60 * turn:
+                break  # another round would take longer than what is left
+            sides["inkstone"].append(inkstone_turn(arguments.inkstone, run, arguments.steps, deadline))
+            result = write_results(arguments, case, card, sides)
+            for name in arguments.rivals:
+                extra = ["--compile"] if name == "compiled" else []
+                sides[name].append(rival_turn(common, case, arguments.steps, extra, deadline))
+                result = write_results(arguments, case, card, sides)
+    return result
+
+
 def main() -> int:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("size", choices=["1.8b", "7b"])
@@ -208,7 +255,7 @@ def main() -> int:
     parser.add_argument("--rivals", nargs="*", choices=["eager", "compiled"], default=["eager", "compiled"])
     parser.add_argument("--turns", type=int, default=2)
     parser.add_argument("--steps", type=int, default=20, help="of a turn, the warm-up included")
-    parser.add_argument("--minutes", type=float, default=7.5, help="after that no new round of turns begins")
+    parser.add_argument("--minutes", type=float, default=7.5, help="after that the turn under way is cut off")
     parser.add_argument("--folder", type=Path, help="where the common start is written; default: a temporary one")
     parser.add_argument("--dry-run", action="store_true", help="the tiny model on the CPU, to try the program")
     parser.add_argument("--json", type=Path, help="write the results here")
@@ -219,42 +266,14 @@ def main() -> int:
         require_card()
 
     case = CASES["dry-run" if arguments.dry_run else arguments.size]
-    shape = yaml.safe_load((ROOT / "configs/models" / case.model).read_text())["model"]
     card = describe_card(arguments.dry_run)
-    sides = {"inkstone": [], **{name: [] for name in arguments.rivals}}
-    start = time.monotonic()
-    with tempfile.TemporaryDirectory(dir=arguments.folder) as folder:
-        common = Path(folder) / "start"
-        subprocess.run(rival_command("prepare", common, case, arguments.steps), check=True)
-        run = run_file(common, case, arguments.steps, "cpu" if arguments.dry_run else "cuda")
-        for turn in range(arguments.turns):
-            if turn > 0 and (time.monotonic() - start) * (turn + 1) > arguments.minutes * 60 * turn:
-                break  # another round would take longer than what is left
-            sides["inkstone"].append(inkstone_turn(arguments.inkstone, run, arguments.steps))
-            for name in arguments.rivals:
-                extra = ["--compile"] if name == "compiled" else []
-                sides[name].append(rival_turn(common, case, arguments.steps, extra))
-
-    peak = peak_rate(card)
-    reference = next(
-        (t["losses"] for name in arguments.rivals for t in sides[name] if "losses" in t), None
-    )
-    result = {
-        name: summary(turns, None if name != "inkstone" else reference, case, shape, peak)
-        for name, turns in sides.items()
-    }
+    result = take_turns(arguments, case, card, time.monotonic())
+    speed = result.pop("speed", None)
     for name, side in result.items():
         print_side(name, side)
-    best = [result[name] for name in arguments.rivals if "tokens_per_s" in result[name]]
-    ours = result["inkstone"]
-    if best and "tokens_per_s" in ours:
-        speed = ours["tokens_per_s"] / max(side["tokens_per_s"] for side in best)
+    if speed is not None:
         print(f"speed: {speed:.2f}x the best of torch")
-        result["speed"] = speed
-    if arguments.json:
-        about = {"card": card, "case": arguments.size, "dry_run": arguments.dry_run}
-        arguments.json.write_text(json.dumps({**about, "sides": result}, indent=2) + "\n")
-    return 0 if "tokens_per_s" in ours else 1
+    return 1 if "error" in result["inkstone"] else 0
 
 
 if __name__ == "__main__":

@@ -58,6 +58,7 @@ ModelPlan plan_model(const ModelSection& section, const Places& places, const De
     plan.compute = compute_of(section.dtype, std::nullopt, seat, plan.notices);
     plan.device = seat.device;
   }
+  plan.init = section.init;
   if (section.tokenizer) plan.tokenizer = *section.tokenizer;
   return plan;
 }
@@ -66,6 +67,7 @@ ModelInstance::ModelInstance(Runtime& runtime, const ModelPlan& plan)
     : runtime_(runtime), plan_(plan) {
   SerialBuilder builder(table_);
   decoder_ = make_model(builder, plan_.options);
+  if (plan_.init == InitShape::kUniform) draw_uniformly(table_, plan_.uniform_width);
   table_.materialize(runtime_, plan_.compute, plan_.gradients);
 }
 

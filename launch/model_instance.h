@@ -14,6 +14,7 @@
 #include "engine/nn/parameter.h"
 #include "launch/device_choice.h"
 #include "models/common/decoder.h"
+#include "models/common/uniform_init.h"
 #include "models/hub/import.h"
 
 namespace ink {
@@ -22,9 +23,11 @@ namespace ink {
 struct ModelPlan {
   ModelOptions options;
   DType compute = DType::kF32;
-  Device device = Device::kCpu;      // where it computes
-  DType gradients = DType::kF32;     // of its matrices, where it is trained
-  std::filesystem::path weights;     // Hugging Face directory; empty = random start
+  Device device = Device::kCpu;         // where it computes
+  DType gradients = DType::kF32;        // of its matrices, where it is trained
+  std::filesystem::path weights;        // Hugging Face directory; empty = random start
+  InitShape init = InitShape::kNormal;  // of a random start
+  UniformWidth uniform_width = UniformWidth::kExact;  // where init is kUniform
   std::string tokenizer;             // path; empty = none named and none beside the weights
   ImportOptions import;              // what may be missing or not finite
   std::vector<std::string> notices;  // lines for the log

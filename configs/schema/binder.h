@@ -44,6 +44,13 @@ concept HasListForm = HasFields<T> && requires(T& t) {
   t.list_form();
 };
 
+// A struct of which a single word stands for one filling.
+template <class T>
+concept HasWordForm = HasFields<T> && requires(T& t) {
+  T::kWord;
+  t.word_form();
+};
+
 template <class E>
 constexpr bool has_planned = requires {
   Choices<E>::kPlanned;
@@ -136,9 +143,20 @@ struct Reader {
       } else {
         read_fields(node, out, key, context);
       }
+    } else if constexpr (HasWordForm<T>) {
+      read_word_or_fields(node, out, key, context);
     } else {
       read_fields(node, out, key, context);
     }
+  }
+
+ private:
+  static void read_word_or_fields(const ConfigNode& node, T& out, const std::string& key,
+                                  Context& context) requires HasWordForm<T> {
+    if (node.kind == ConfigNode::Kind::kMap) return read_fields(node, out, key, context);
+    if (node.kind != ConfigNode::Kind::kScalar || node.text != T::kWord)
+      refuse_value(node, key, std::string(T::kWord) + " or a map of switches");
+    out.word_form();
   }
 };
 

@@ -122,7 +122,7 @@ constexpr std::string_view kPlanned[] = {
     "data.train_on",
     "data.train[].template",
     "data.train[].system",
-    "train.compat",
+    "train.compat.moe",
     "train.freeze",
     "train.offload",
     "train.eval_tasks",

@@ -23,10 +23,20 @@ struct Choices<Precision> {
       {"fp32", Precision::kF32}, {"bf16", Precision::kBf16}, {"fp16", Precision::kF16}};
 };
 
+// Distribution of random weights; the standard deviations are the family's.
+enum class InitShape { kNormal, kUniform };
+
+template <>
+struct Choices<InitShape> {
+  static constexpr Choice<InitShape> kBuilt[] = {{"normal", InitShape::kNormal},
+                                                 {"uniform", InitShape::kUniform}};
+};
+
 struct ModelSection {
   std::optional<std::string> path;
   std::optional<std::string> tokenizer;
   std::optional<Precision> dtype;
+  InitShape init = InitShape::kNormal;
 
   std::optional<Family> family;
   std::optional<int64_t> hidden_size, intermediate_size, num_hidden_layers, num_attention_heads,
@@ -45,6 +55,7 @@ struct ModelSection {
     v.field("dtype", dtype,
             "compute type; unset = that of config.json, else bf16 where the processor has it and "
             "fp32 elsewhere; fp16 has f32 masters and a dynamic loss scale");
+    v.field("init", init, "distribution of random weights");
     v.field("family", family, "architecture");
     v.field("hidden_size", hidden_size, "width of the residual stream", at_least(1));
     v.field("intermediate_size", intermediate_size, "width of the MLP", at_least(1));

@@ -5,6 +5,7 @@
 #include <optional>
 #include <vector>
 
+#include "configs/schema/compat_options.h"
 #include "configs/schema/field.h"
 #include "configs/schema/guard_options.h"
 
@@ -70,6 +71,7 @@ struct TrainSection {
   int64_t max_skipped = 20;
   std::optional<LossWatchdogOptions> loss_watchdog;
   std::optional<int64_t> self_check_every;
+  Compat compat;
 
   template <class V>
   void fields(V& v) {
@@ -114,6 +116,7 @@ struct TrainSection {
             "steps between two self-checks (gradient norm, replicas), the first step included; "
             "unset = none, or 100 with --self-check",
             at_least(1));
+    v.field("compat", compat, "rules of InternEvo: `internevo` for all, or a map of switches");
   }
   friend bool operator==(const TrainSection&, const TrainSection&) = default;
 };

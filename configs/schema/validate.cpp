@@ -7,6 +7,7 @@
 #include <set>
 #include <string>
 
+#include "configs/schema/validate_compat.h"
 #include "engine/core/error.h"
 
 namespace ink {
@@ -213,7 +214,10 @@ void check_ramp(const RunOptions& run, int64_t final_size, int64_t data_parallel
 
 }  // namespace
 
-void validate(const RunOptions& run, const Places& places) { Checker(run, places).all(); }
+void validate(const RunOptions& run, const Places& places) {
+  Checker(run, places).all();
+  check_compat(run, places);
+}
 
 BatchSizes plan_batch(const RunOptions& run, int64_t data_parallel, const Places& places) {
   CHECK(data_parallel >= 1, "data_parallel is {}", data_parallel);

@@ -54,6 +54,16 @@ void draw_normals(PhiloxKey key, uint64_t first, int64_t count, float scale, flo
   }
 }
 
+// Element e in (-half, half) from word e % 4 of block e / 4.
+void draw_uniforms(PhiloxKey key, uint64_t first, int64_t count, float half, float* to) {
+  const uint64_t end = first + static_cast<uint64_t>(count);
+  for (uint64_t element = first; element < end;) {
+    const PhiloxBlock block = philox(key, element / 4, 0);
+    for (uint64_t word = element % 4; word < 4 && element < end; ++word, ++element)
+      *to++ = half * static_cast<float>(2.0 * uniform_open(block.v[word]) - 1.0);
+  }
+}
+
 DType type_of_gradient(const Parameter& parameter, DType value, DType of_matrices) {
   if (value == DType::kF64) return DType::kF64;
   return parameter.shape.rank() >= 2 && value == DType::kBF16 ? of_matrices : DType::kF32;
@@ -116,14 +126,13 @@ void ParameterTable::materialize(Runtime& runtime, DType compute, DType gradient
 std::vector<float> ParameterTable::initial_values(const Parameter& parameter, uint64_t seed) {
   std::vector<float> values(static_cast<size_t>(parameter.local_shape.numel()),
                             parameter.init.value);
-  if (parameter.init.kind == InitRule::Kind::kNormal) {
-    const PhiloxKey key = philox_key(seed, "init." + parameter.name);
-    for (const Piece& piece : parameter.pieces) {
-      for_each_row(parameter, piece, [&](int64_t global, int64_t local, int64_t length) {
-        draw_normals(key, static_cast<uint64_t>(global), length, parameter.init.value,
-                     values.data() + local);
-      });
-    }
+  if (parameter.init.kind == InitRule::Kind::kConstant) return values;
+  const auto draw = parameter.init.kind == InitRule::Kind::kNormal ? draw_normals : draw_uniforms;
+  const PhiloxKey key = philox_key(seed, "init." + parameter.name);
+  for (const Piece& piece : parameter.pieces) {
+    for_each_row(parameter, piece, [&](int64_t global, int64_t local, int64_t length) {
+      draw(key, static_cast<uint64_t>(global), length, parameter.init.value, values.data() + local);
+    });
   }
   return values;
 }

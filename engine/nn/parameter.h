@@ -43,9 +43,9 @@ struct FlatInterval {
 };
 
 struct InitRule {
-  enum class Kind : uint8_t { kConstant, kNormal };
+  enum class Kind : uint8_t { kConstant, kNormal, kUniform };
   Kind kind = Kind::kConstant;
-  float value = 0;  // the constant, or the standard deviation
+  float value = 0;  // the constant, the standard deviation, or half the width around 0
 };
 
 struct Parameter {

@@ -47,11 +47,16 @@ INK_HOST_DEVICE inline double learning_rate(const Schedule& s, int64_t t) {
   return s.min_lr + (s.lr - s.min_lr) * decay_factor(shape, q);
 }
 
+// kOwn: every non-finite norm is an overflow, and a back-off restores the hysteresis. kInternEvo: a
+// norm that is not a number counts as clean, and only growth restores the hysteresis.
+enum class ScalerRule : int32_t { kOwn, kInternEvo };
+
 // Dynamic loss scale of fp16: back-off and growth as InternEvo has them (x2 after `growth_interval`
 // clean steps, x0.5 on overflow once the hysteresis is used up). enabled = false keeps the scale
 // at 1.
 struct LossScaleOptions {
   bool enabled = false;
+  ScalerRule rule = ScalerRule::kOwn;
   double initial = 65536.0, growth = 2.0, backoff = 0.5, minimum = 1.0, maximum = 16777216.0;
   int64_t growth_interval = 1000, hysteresis = 2;
 };
@@ -63,6 +68,9 @@ struct StepOptions {
          beta2_decay = 0;  // beta2_decay c > 0: beta2 = max(beta2, 1 - (t + 1)^-c)
   double clip_norm = 1.0;  // 0 = no clipping
   bool veto = false;       // of this step: no update, whatever the norm
+  // No norm: the squares are not looked at, every step is made, and gradients are taken as they
+  // are, with the loss scale in them.
+  bool unchecked = false;
 };
 
 // The global batch being worked on. The host writes it before the first micro-batch.
@@ -103,8 +111,9 @@ static_assert(sizeof(StepState) % 8 == 0);
 
 // Decides the step: norm = sqrt(sum_squares) / loss_scale; not finite: skip, back off; veto: skip;
 // else lr, clip factor, bias corrections and updates + 1. Clip factor (reference): c = (norm +
-// 1e-6) / clip_norm, gradients / c if c > 1. sum_squares: f64 scalar tensor. state: u8 tensor that
-// holds one StepState.
+// 1e-6) / clip_norm, gradients / c if c > 1. sum_squares: f64, one number, or two for a parameter
+// group that is clipped alone: that of all parameters, which decides whether the step is made, and
+// that of the group, whose norm it is. state: u8 tensor that holds one StepState.
 DECLARE_KERNEL(advance_step,
                void(const Tensor& sum_squares, const StepOptions& options, Tensor& state));
 

@@ -108,8 +108,12 @@ void RunLog::step(const StepRow& row) {
   s.scalar("perf/tokens_per_s", row.step, row.tokens_per_s);
   s.scalar("perf/mfu", row.step, row.mfu);
   const bool due = row.step % s.options.every == 0 || row.step == row.total_steps;
-  if (due || !row.skip_reason.empty())
-    s.console.show(step_line(row, eta), row.skip_reason.empty() ? Tone::kPlain : Tone::kWarning);
+  const Tone tone = row.skip_reason.empty() ? Tone::kPlain : Tone::kWarning;
+  if (row.reference) {
+    s.console.show(reference_line(*row.reference), tone);
+  } else if (due || !row.skip_reason.empty()) {
+    s.console.show(step_line(row, eta), tone);
+  }
 }
 
 void RunLog::eval(const EvalRow& row) {

@@ -13,9 +13,11 @@
 #include <memory>
 #include <optional>
 #include <string>
+#include <utility>
 #include <vector>
 
 #include "configs/schema/run_options.h"
+#include "launch/report/reference_line.h"
 
 namespace ink {
 
@@ -39,10 +41,13 @@ struct StepRow {
   double tokens_per_s = 0, tokens_per_s_per_device = 0;
   std::optional<double> mfu;  // causal; absent until the peak of the machine is known
   std::optional<double> mfu_noncausal, reference_tflops;
-  double step_time = 0, data_time = 0, comm_time = 0;     // seconds
-  double fill_rate = 1;                                   // share of tokens that are not padding
-  int64_t mem_peak = 0, mem_reserved = 0, mem_limit = 0;  // bytes of this rank
+  std::vector<std::pair<std::string, double>> group_norms;  // where groups are clipped alone
+  double step_time = 0, data_time = 0, comm_time = 0;       // seconds
+  double fill_rate = 1;                                     // share of tokens that are not padding
+  int64_t mem_peak = 0, mem_reserved = 0, mem_limit = 0;    // bytes of this rank
   double elapsed = 0;  // seconds since this part of the run began
+  // With train.compat.log_line: what the console shows instead, at every step.
+  std::optional<ReferenceRow> reference;
 
   // Has it a loss and a norm, with or without an update?
   [[nodiscard]] bool computed() const {

@@ -14,6 +14,8 @@ nlohmann::json trainer_state(Session& session, const RunRecord& record) {
   nlohmann::json state{{"step", counters.step},
                        {"tokens", counters.tokens},
                        {"trained_tokens", counters.trained},
+                       {"consumed_tokens", counters.consumed},
+                       {"compat", switches_of(plan.run.train.compat)},
                        {"total_steps", plan.total_steps},
                        {"optimizer", to_json(session.optimizer().state())},
                        {"sampler", record.sampler.to_json()},

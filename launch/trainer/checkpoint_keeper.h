@@ -17,6 +17,7 @@ namespace ink {
 
 struct RunCounters {
   int64_t step = 0, tokens = 0, trained = 0;  // tokens without padding; targets
+  int64_t consumed = 0;                       // tokens with padding, train.skip_steps left out
   double loss = 0;                            // of the last step that had one
 };
 

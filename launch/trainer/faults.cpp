@@ -3,6 +3,8 @@
 #include <chrono>
 #include <thread>
 
+#include "launch/trainer/nan_gradient.h"
+
 namespace ink {
 
 std::function<void()> gradient_fault(const std::optional<FaultSection>& faults, int64_t step,
@@ -11,11 +13,7 @@ std::function<void()> gradient_fault(const std::optional<FaultSection>& faults, 
   // Every rank must leave its reductions to the end of the step, so that all issue them in the same
   // order.
   if (faults->nan_gradient->rank != rank) return [] {};
-  return [&table] {
-    Tensor& grad = table.all().front()->grad();
-    const uint32_t nan = ~uint32_t{0};  // in f32 and in bf16
-    grad.runtime().backend().copy_from_host(grad.raw(), &nan, sizeof nan);
-  };
+  return [&table] { write_nan_gradient(table); };
 }
 
 void step_delay(const std::optional<FaultSection>& faults, int rank) {

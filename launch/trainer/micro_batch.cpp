@@ -2,6 +2,7 @@
 
 #include <algorithm>
 #include <bit>
+#include <chrono>
 
 #include "engine/autograd/backward.h"
 #include "engine/core/trace.h"
@@ -59,6 +60,7 @@ void MicroBatch::run(const HostBatch& host, const LmLossOptions& loss_options, i
   recording.graph->launch();
   ++launches_;
   set_gradients(recording.gradients_after);
+  scores_ = recording.scores;
   copy(loss, recording.loss);
 }
 
@@ -76,8 +78,13 @@ Tensor MicroBatch::compute(const Batch& batch, const LmLossOptions& loss_options
     const TraceRange range("forward");
     out = model_.loss(batch, options_.rope_length, options_.seed, loss_options);
   }
+  if (options_.keep_scores)
+    scores_ = {.loss = {}, .token_loss_T = out.token_loss_T, .correct_T = out.correct_T};
   const TraceRange range("backward");
+  const auto start = std::chrono::steady_clock::now();
   backward(out.loss);
+  backward_seconds_ +=
+      std::chrono::duration<double>(std::chrono::steady_clock::now() - start).count();
   return out.loss.detach();
 }
 
@@ -108,6 +115,7 @@ void MicroBatch::record(Recording& recording, const LmLossOptions& loss_options,
   try {
     recording.graph = runtime_.backend().record(
         [&] { recording.loss = compute(inputs_, loss_options, reducer); });
+    recording.scores = scores_;
     recording.gradients_after = gradients();
     recording_ = recording.graph != nullptr;
   } catch (const InternalError& error) {

@@ -28,6 +28,7 @@ struct MicroBatchOptions {
   bool graphs = false;      // record on devices that can
   int64_t max_length = 0;   // no document is longer; 0: as each micro-batch says
   int64_t documents = 0;    // no micro-batch has more; 0: not known
+  bool keep_scores = false;
 };
 
 class MicroBatch {
@@ -46,12 +47,17 @@ class MicroBatch {
   // Why recording was given up, once.
   [[nodiscard]] std::string take_note() { return std::exchange(note_, {}); }
   [[nodiscard]] int64_t launches() const { return launches_; }  // of recordings
+  // With keep_scores: what the last micro-batch said of every token, until the next one runs.
+  [[nodiscard]] const LmLoss& scores() const { return scores_; }
+  // In backward, as the host sees it, so far.
+  [[nodiscard]] double backward_seconds() const { return backward_seconds_; }
 
  private:
   struct Recording {
     bool seen = false;
     std::unique_ptr<DeviceGraph> graph;
     Tensor loss;
+    LmLoss scores;
     std::vector<bool> gradients_after;
   };
   struct Kind {
@@ -76,6 +82,8 @@ class MicroBatch {
   std::map<Kind, Recording> recordings_;
   std::string note_;
   int64_t launches_ = 0;
+  LmLoss scores_;
+  double backward_seconds_ = 0;
 };
 
 }  // namespace ink

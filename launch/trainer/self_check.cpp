@@ -80,6 +80,7 @@ void SelfCheck::look_at_gradients() {
     sum += squares_of(leaf.grad);
     if (group_.size() > 1) hashes_.add("gradient/" + slot.parameter->name, leaf.grad);
   }
+  if (!optimizer_.looks_at_norm()) return;  // the step has no norm to compare
   const double scale = optimizer_.state().loss_scale;
   own_ = {.norm = std::sqrt(sum) / scale, .loss_scale = scale};
 }

@@ -3,6 +3,7 @@
 #include "configs/schema/validate.h"
 #include "data/tokenizer/load.h"
 #include "launch/kernel_choices.h"
+#include "launch/trainer/reference_log.h"
 #include "models/common/positions.h"
 #include "optim/checkpoint/load.h"
 #include "optim/policy/gradient_type.h"
@@ -23,14 +24,30 @@ Recompute recompute_of(RecomputeMode mode) {
   throw InternalError("unknown recompute mode");
 }
 
+LossMean loss_mean_of(const SessionPlan& plan) {
+  return plan.run.train.compat.loss_mean ? LossMean::kMicroBatches : LossMean::kTokens;
+}
+
+DocumentOrder document_order(const RunOptions& run) {
+  return run.train.compat.sampler ? DocumentOrder::kNumpy : DocumentOrder::kPermuted;
+}
+
+// Of the log line; nobody asks for types otherwise.
+std::vector<int64_t> type_of_source(const SessionPlan& plan) {
+  if (!plan.run.train.compat.log_line) return {};
+  return text_types(plan.data).type_of_source;
+}
+
 TrainStepOptions step_options_of(const SessionPlan& plan) {
-  return {.label_smoothing = plan.run.train.label_smoothing,
+  return {.loss_mean = loss_mean_of(plan),
+          .label_smoothing = plan.run.train.label_smoothing,
           .z_loss = plan.run.train.z_loss,
           .rope_length = training_rope_length(plan.model.options, plan.run.data.max_length),
           .seed = static_cast<uint64_t>(plan.run.train.seed),
           .graphs = plan.run.train.cuda_graph,
           .max_length = plan.run.data.max_length,
-          .documents = plan.run.train.micro_batch_size * plan.data.most_segments()};
+          .documents = plan.run.train.micro_batch_size * plan.data.most_segments(),
+          .type_of_source = type_of_source(plan)};
 }
 
 // Packs are full but for the last one of an epoch; samples are not. A card's micro-batches keep one
@@ -65,6 +82,7 @@ SessionPlan plan_session(const LoadedRun& loaded, int world, const DeviceSeat& s
                   .skip = run.train.skip_steps};
   plan.batches.validate(plan.mesh.data, run.train.micro_batch_size);
   plan.model = plan_model(run.model, plan.places, seat, flags.import);
+  if (run.train.compat.init) plan.model.uniform_width = UniformWidth::kInternEvo;
   plan.model.gradients =
       gradient_dtype(run.optim, plan.model.compute, plan.accumulation, plan.mesh.data, plan.places);
   if (!plan.model.tokenizer.empty()) {
@@ -75,6 +93,7 @@ SessionPlan plan_session(const LoadedRun& loaded, int world, const DeviceSeat& s
       open_data_set({.data = run.data,
                      .vocab_size = plan.model.options.vocab_size,
                      .seed = static_cast<uint64_t>(run.train.seed),
+                     .order = document_order(run),
                      .cache = run.data.cache ? std::filesystem::path(*run.data.cache)
                                              : std::filesystem::path(run.checkpoint.dir) / "cache",
                      .tokenizer = plan.tokenizer,
@@ -96,7 +115,7 @@ Session::Session(SessionPlan plan, ProcessGroup& world, const GroupOptions& opti
       device_group_(make_device_group(runtime_, world, options)),
       model_(runtime_, plan_.model),
       optimizer_(runtime_, model_.parameters(), plan_.run.optim, plan_.total_steps,
-                 static_cast<uint64_t>(plan_.run.train.seed)),
+                 static_cast<uint64_t>(plan_.run.train.seed), plan_.run.train.compat),
       step_(runtime_, model_.decoder(), model_.parameters(), optimizer_,
             device_group_ ? *device_group_ : world_, step_options_of(plan_)) {
   runtime_.recompute = recompute_of(plan_.run.train.recompute);
@@ -139,6 +158,7 @@ LoaderOptions Session::loader_options() const {
           .plan = plan_.batches,
           .seed = static_cast<uint64_t>(plan_.run.train.seed),
           .order = plan_.run.data.order,
+          .numpy_order = plan_.run.train.compat.sampler,
           .reset_positions = plan_.run.data.reset_positions,
           .padding = padding_of(plan_),
           .steps = plan_.total_steps,

@@ -1,10 +1,13 @@
 #include "launch/trainer/start_report.h"
 
+#include <fmt/ranges.h>
+
 #include <cmath>
 #include <cstdio>
 
 #include "engine/core/cpu_features.h"
 #include "engine/core/parallel_for.h"
+#include "engine/io/json.h"
 #include "engine/io/sha256.h"
 
 namespace ink {
@@ -43,7 +46,22 @@ std::string data_text(const SessionPlan& plan) {
                      plan.data.steps_per_epoch(plan.batches));
 }
 
+std::string compat_text(const std::vector<std::string>& switches) {
+  return switches.empty() ? "none" : fmt::format("{}", fmt::join(switches, ", "));
+}
+
+// A save of before the switches has none.
+std::vector<std::string> saved_switches(const OpenedCheckpoint& resume) {
+  const JsonReader reader(resume.manifest.trainer, (resume.path / "manifest.json").string());
+  return reader.has("compat") ? reader.strings("compat") : std::vector<std::string>{};
+}
+
 void warn_of_differences(RunLog& log, const OpenedCheckpoint& resume, const SessionPlan& plan) {
+  const std::vector<std::string> switches = switches_of(plan.run.train.compat);
+  if (const std::vector<std::string> saved = saved_switches(resume); saved != switches)
+    log.warning("resume", fmt::format("train.compat: the save was made with {}, this run has {}: "
+                                      "the run goes on by other rules",
+                                      compat_text(saved), compat_text(switches)));
   const WriterInfo now = writer_info(plan, resume.manifest.writer.version);
   for (const std::string& line : differences(resume.manifest.writer, now)) {
     log.warning("resume",
@@ -97,6 +115,8 @@ void report_start(RunLog& log, Session& session, const StartFacts& facts) {
            .instruction_set = instruction_set(),
            .libraries = plan.seat.libraries()});
   log.note("data: " + data_text(plan));
+  if (const auto switches = switches_of(plan.run.train.compat); !switches.empty())
+    log.note("compat: rules of InternEvo for " + compat_text(switches));
   log.note("memory estimate per rank\n" + memory_text(plan));
   if (!plan.seat.note.empty()) log.note(plan.seat.note);
   for (const std::string& notice : facts.notices) log.warning("start", notice);
@@ -125,6 +145,8 @@ void print_plan(const SessionPlan& plan, int world) {
   fmt::print("layout   {} rank(s): {}\n", world, layout_text(plan));
   fmt::print("steps    {} of {}{} tokens\n", plan.total_steps,
              plan.run.data.packing ? "" : "about ", tokens_per_step(plan));
+  if (const auto switches = switches_of(plan.run.train.compat); !switches.empty())
+    fmt::print("compat   {}\n", compat_text(switches));
   fmt::print("run dir  {}\n", plan.run.checkpoint.dir);
   fmt::print("memory per rank (estimate)\n{}", memory_text(plan));
   fmt::print("disk per save (estimate)\n  {:.1f} MiB\n",

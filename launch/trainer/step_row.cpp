@@ -67,7 +67,9 @@ StepRow make_step_row(Session& session, const StepBatch& batch, const StepResult
         training_flops(plan.model.options, batch.real_tokens, 2 * times.squared_lengths) /
         available;
   }
-  if (plan.run.log.reference_tflops)
+  for (const GroupNorm& group : result.group_norms)
+    row.group_norms.emplace_back(group.name, group.norm);
+  if (plan.run.log.reference_tflops || plan.run.train.compat.log_line)
     row.reference_tflops = reference_flops(plan, batch.tokens) / (times.seconds * devices * 1e12);
   return row;
 }

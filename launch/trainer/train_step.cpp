@@ -1,10 +1,13 @@
 #include "launch/trainer/train_step.h"
 
+#include <algorithm>
 #include <chrono>
+#include <cmath>
 #include <cstring>
 
 #include "engine/core/trace.h"
 #include "launch/trainer/device_batch.h"
+#include "launch/trainer/nan_gradient.h"
 
 namespace ink {
 namespace {
@@ -50,7 +53,8 @@ TrainStep::TrainStep(Runtime& runtime, const Decoder& model, ParameterTable& tab
                     .seed = options.seed,
                     .graphs = options.graphs,
                     .max_length = options.max_length,
-                    .documents = options.documents}) {
+                    .documents = options.documents,
+                    .keep_scores = !options.type_of_source.empty()}) {
   options_.keep_gradients |= options.graphs && runtime.device() == Device::kCuda;
   if (options_.keep_gradients) table.place_gradients(runtime);
 }
@@ -75,7 +79,8 @@ void TrainStep::start(const StepWork& work) {
   }
   const DType dtype = model_.dtype() == DType::kF64 ? DType::kF64 : DType::kF32;
   Tensor losses_M(runtime_, {static_cast<int64_t>(work.micro_batches.size())}, dtype);
-  micro_batches(work, losses_M);
+  micro_batches(work, losses_M, started);
+  if (has_no_mean(work)) write_nan_gradient(table_);
   if (work.spoil) work.spoil();
   {
     const TraceRange range("reduce");
@@ -99,21 +104,44 @@ void TrainStep::start(const StepWork& work) {
   if (group_.size() == 1 && !options_.keep_gradients) table_.release_gradients();
 }
 
+double TrainStep::divisor_of(const StepWork& work, const HostBatch& micro_batch) const {
+  if (options_.loss_mean == LossMean::kTokens) return static_cast<double>(work.trained);
+  const auto means = static_cast<double>(work.micro_batches.size()) * group_.size();
+  return means * static_cast<double>(micro_batch.trained);
+}
+
+bool TrainStep::has_no_mean(const StepWork& work) const {
+  return options_.loss_mean == LossMean::kMicroBatches &&
+         std::ranges::any_of(work.micro_batches, [](const HostBatch& b) { return b.trained == 0; });
+}
+
 // A spoilt gradient must be there before its bucket leaves, so a step with a fault reduces at its
 // end.
-void TrainStep::micro_batches(const StepWork& work, Tensor& losses_M) {
-  const GlobalBatch batch{.divisor = static_cast<double>(work.trained), .step = work.step - 1};
-  optimizer_.begin(batch);
-  const LmLossOptions loss_options{.divisor = batch.divisor,
-                                   .step_state = optimizer_.state_tensor(),
-                                   .label_smoothing = options_.label_smoothing,
-                                   .z_loss = options_.z_loss};
+void TrainStep::micro_batches(const StepWork& work, Tensor& losses_M, Started& started) {
+  const auto start = Clock::now();
+  const double before = micro_batch_.backward_seconds();
+  if (!options_.type_of_source.empty())
+    started.scores = std::make_unique<TokenScores>(runtime_, work.micro_batches, losses_M.dtype());
+  GlobalBatch batch{.divisor = 0, .step = work.step - 1};
+  LmLossOptions loss_options{.step_state = optimizer_.state_tensor(),
+                             .label_smoothing = options_.label_smoothing,
+                             .z_loss = options_.z_loss};
+  const bool spoilt = work.spoil || has_no_mean(work);
   for (size_t i = 0; i < work.micro_batches.size(); ++i) {
-    const bool reduced = i + 1 == work.micro_batches.size() && !work.spoil;
+    loss_options.divisor = divisor_of(work, work.micro_batches[i]);
+    if (i == 0 || loss_options.divisor != batch.divisor) {
+      batch.divisor = loss_options.divisor;
+      optimizer_.begin(batch);
+    }
+    const bool reduced = i + 1 == work.micro_batches.size() && !spoilt;
     Tensor loss = losses_M.flat(static_cast<int64_t>(i), {});
     micro_batch_.run(work.micro_batches[i], loss_options, batch.step,
                      reduced && group_.size() > 1 ? &reducer_ : nullptr, loss);
+    if (started.scores) started.scores->keep(i, micro_batch_.scores());
   }
+  const bool seen = runtime_.device() == Device::kCpu;
+  started.forward_backward_seconds = seen ? seconds_since(start) : std::nan("");
+  started.backward_seconds = seen ? micro_batch_.backward_seconds() - before : std::nan("");
 }
 
 // Ranks on the processor add up when the step is finished, as they wait for each other anyway. On a
@@ -138,6 +166,7 @@ void TrainStep::read_losses_later(Started& started, const Tensor& losses_M) {
 
 void TrainStep::read_later(Started& started) {
   DeviceBackend& backend = runtime_.backend();
+  if (started.scores) started.scores->read_later();
   started.state =
       backend.read_later(optimizer_.state_tensor().raw(), optimizer_.state_tensor().bytes());
   started.squares = backend.read_later(optimizer_.squares().raw(), optimizer_.squares().bytes());
@@ -181,13 +210,31 @@ StepResult TrainStep::finish() {
   read_sums(started);
   result.comm_seconds = started.comm_seconds;
   result.loss = started.sums[0];
+  result.forward_backward_seconds = started.forward_backward_seconds;
+  result.backward_seconds = started.backward_seconds;
+  if (started.scores) result.types = types_of(started);
   std::copy(started.sums.begin() + 1, started.sums.end(), result.sums.begin());
-  if (result.empty || result.state.skip == 0) return result;
+  const bool grouped = !optimizer_.norm_groups().empty();
+  if (result.empty || (result.state.skip == 0 && !grouped)) return result;
   const std::span<const std::byte> bytes = started.squares->wait();
   std::vector<double> squares(bytes.size() / sizeof(double));
   std::memcpy(squares.data(), bytes.data(), bytes.size());
-  result.bad_gradient = optimizer_.first_nonfinite(squares);
+  if (grouped)
+    result.group_norms = group_norms(optimizer_.norm_groups(), squares, result.state.grad_norm);
+  if (result.state.skip != 0) result.bad_gradient = optimizer_.first_nonfinite(squares);
   return result;
+}
+
+std::vector<TypeScore> TrainStep::types_of(Started& started) {
+  const auto count = std::ranges::max(options_.type_of_source) + 1;
+  std::vector<TypeScore> types = started.scores->sums(options_.type_of_source, count);
+  std::vector<double> sums;
+  for (const TypeScore& type : types)
+    sums.insert(sums.end(), {type.loss, type.correct, type.tokens});
+  sum_over_ranks(sums);
+  for (size_t i = 0; i < types.size(); ++i)
+    types[i] = {.loss = sums[3 * i], .correct = sums[3 * i + 1], .tokens = sums[3 * i + 2]};
+  return types;
 }
 
 EvalResult TrainStep::evaluate(int64_t count, const std::function<HostBatch(int64_t)>& read,

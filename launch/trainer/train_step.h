@@ -6,7 +6,8 @@
 //
 // The loss of a step is the sum of token losses over the whole global batch divided by its trained
 // tokens, so gradients and losses are only ever added: over micro-batches here, over ranks by the
-// group. Used by the trainer and by the parity tests.
+// group. With LossMean::kMicroBatches the divisor is another one for every micro-batch, and the sum
+// is the mean of their means. Used by the trainer and by the parity tests.
 #pragma once
 
 #include <array>
@@ -17,6 +18,7 @@
 
 #include "data/loader/host_batch.h"
 #include "launch/trainer/micro_batch.h"
+#include "launch/trainer/token_scores.h"
 #include "models/common/decoder.h"
 #include "optim/update/adamw.h"
 #include "parallel/comm/process_group.h"
@@ -24,7 +26,13 @@
 
 namespace ink {
 
+// What the loss is the mean of: the trained tokens of the global batch; or, as in InternEvo
+// (train.compat.loss_mean), the micro-batches of all ranks, each the mean over its own tokens. One
+// without trained token is 0/0 then: the step has a gradient that is not a number.
+enum class LossMean : uint8_t { kTokens, kMicroBatches };
+
 struct TrainStepOptions {
+  LossMean loss_mean = LossMean::kTokens;
   double label_smoothing = 0, z_loss = 0;
   int64_t rope_length = 0;  // training_rope_length()
   uint64_t seed = 0;        // of dropout
@@ -36,6 +44,8 @@ struct TrainStepOptions {
   bool graphs = false;     // record micro-batches on devices that can; keeps gradients
   int64_t max_length = 0;  // of a document; 0: as each micro-batch says
   int64_t documents = 0;   // of a micro-batch, at most; 0: not known
+  // Type of the text of every source; not empty: a step also tells losses and accuracy by type.
+  std::vector<int64_t> type_of_source = {};
 };
 
 // What a step works on.
@@ -60,7 +70,11 @@ struct StepResult {
   StepState state;           // after the step: lr, norm, skip
   std::string bad_gradient;  // name of the first non-finite one when the step was skipped for it
   double comm_seconds = 0;   // the host's wait for reductions
-  std::array<double, 2> sums{};  // StepWork::local over the ranks
+  // Of this rank, on the processor: on a card the host does not see them, and they are NaN.
+  double forward_backward_seconds = 0, backward_seconds = 0;
+  std::vector<GroupNorm> group_norms;  // where groups are clipped alone
+  std::vector<TypeScore> types;        // of the global batch; TrainStepOptions::type_of_source
+  std::array<double, 2> sums{};        // StepWork::local over the ranks
 
   // Skipped for the veto alone.
   [[nodiscard]] bool spiked() const { return vetoed && bad_gradient.empty(); }
@@ -102,15 +116,19 @@ class TrainStep {
   struct Started {
     bool empty = false, vetoed = false;
     std::array<double, 2> local{};
-    double comm_seconds = 0;
+    double comm_seconds = 0, forward_backward_seconds = 0, backward_seconds = 0;
     std::unique_ptr<HostRead> state, squares, losses;
+    std::unique_ptr<TokenScores> scores;
     int64_t ranks = 1;         // whose losses and local values were gathered
     std::vector<double> sums;  // read already, for the veto
   };
-  void micro_batches(const StepWork& work, Tensor& losses_M);
+  void micro_batches(const StepWork& work, Tensor& losses_M, Started& started);
+  [[nodiscard]] double divisor_of(const StepWork& work, const HostBatch& micro_batch) const;
+  [[nodiscard]] bool has_no_mean(const StepWork& work) const;
   void read_losses_later(Started& started, const Tensor& losses_M);
   void read_later(Started& started);
   void read_sums(Started& started);
+  [[nodiscard]] std::vector<TypeScore> types_of(Started& started);
 
   Runtime& runtime_;
   const Decoder& model_;

@@ -17,6 +17,11 @@ double seconds_since(Clock::time_point start) {
   return std::chrono::duration<double>(Clock::now() - start).count();
 }
 
+std::optional<ReferenceLog> reference_log(Session& session, const RunLog* log) {
+  if (log == nullptr || !session.plan().run.train.compat.log_line) return std::nullopt;
+  return ReferenceLog(text_types(session.plan().data), session.world().size());
+}
+
 }  // namespace
 
 std::string name_of(EndReason reason) {
@@ -37,6 +42,7 @@ Trainer::Trainer(Session& session, RunLog* log, TrainerOptions options,
                   {.every = session.plan().run.train.self_check_every,
                    .first_step = resume ? resume->value("step", int64_t{0}) + 1 : 1,
                    .clip_norm = session.plan().run.optim.clip_norm}),
+      reference_(reference_log(session, log)),
       late_(session.runtime().device() != Device::kCpu && !watchdog_.does(SpikeAction::kSkip)) {
   if (resume) restore(*resume);
 }
@@ -50,6 +56,7 @@ void Trainer::restore(const nlohmann::json& state) {
   counters_ = {.step = reader.integer("step", 0),
                .tokens = reader.integer("tokens", 0),
                .trained = reader.integer("trained_tokens", 0)};
+  if (reader.has("consumed_tokens")) counters_.consumed = reader.integer("consumed_tokens", 0);
   if (reader.has("loss_watchdog")) watchdog_.restore(reader.at("loss_watchdog"), place);
   const CheckpointMarks marks = marks_of(state, place);
   if (session_.plan().run.checkpoint.keep_best) best_ = marks.best;

@@ -20,6 +20,7 @@
 #include "launch/report/run_log.h"
 #include "launch/trainer/checkpoint_keeper.h"
 #include "launch/trainer/loss_watchdog.h"
+#include "launch/trainer/reference_log.h"
 #include "launch/trainer/self_check.h"
 #include "launch/trainer/session.h"
 
@@ -60,6 +61,7 @@ class Trainer {
     double data_seconds = 0;
     int64_t total_tokens = 0;  // of the run, with this step
     bool check = false;        // a self-check is due
+    ReferenceFacts facts;
   };
   // On a card the step before is read and reported when this one has been issued.
   void one_step(StepBatch batch, double data_seconds);
@@ -88,7 +90,8 @@ class Trainer {
   bool resumed_ = false;
   RunCounters counters_;
   SelfCheck self_check_;
-  bool late_;  // results are read a step late
+  std::optional<ReferenceLog> reference_;  // rank 0's, with train.compat.log_line
+  bool late_;                              // results are read a step late
   std::optional<Issued> issued_;
   std::chrono::steady_clock::time_point reported_;  // when the last step was read
   double stop_votes_ = 0;                           // of the step that was read last

@@ -36,6 +36,10 @@ void Trainer::one_step(StepBatch batch, double data_seconds) {
       work.veto = [this, step = batch.step](double loss) { return watchdog_.judge(step, loss); };
     session_.step().start(work);
     flip_parameter(faults, batch.step, rank, slots);
+    issued.facts = {.shape = shape_of(batch.micro_batches),
+                    .tokens = batch.tokens,
+                    .micro_batches = static_cast<int64_t>(batch.micro_batches.size())};
+    counters_.consumed += batch.tokens;
     if (const std::string note = session_.step().take_note(); log_ != nullptr && !note.empty())
       log_->warning("cuda_graph", note);
   }
@@ -46,6 +50,7 @@ void Trainer::one_step(StepBatch batch, double data_seconds) {
   batch.micro_batches.clear();
   issued.batch = std::move(batch);
   issued.total_tokens = counters_.tokens;
+  issued.facts.consumed_tokens = counters_.consumed;
   if (late_ || issued.batch.skipped) flush();  // the step before this one
   const bool at_once = !late_ || issued.check;
   issued_ = std::move(issued);
@@ -100,6 +105,7 @@ void Trainer::report(const Issued& issued, const StepResult& result, double seco
   }
   row.total_tokens = issued.total_tokens;
   row.elapsed = elapsed();
+  if (reference_) row.reference = reference_->row(row, result, issued.facts);
   log_->step(row);
   // After the first row, which is not kept waiting for it.
   if (!peak_ && !issued.batch.skipped)

@@ -146,6 +146,7 @@ ordered_json describe_store(const fs::path& path, Verify verify) {
                       {"vocab_size", header.vocab_size},
                       {"tokenizer", header.tokenizer_hash},
                       {"seed", header.seed},
+                      {"order", name_of(header.order)},
                       {"max_length", header.max_length},
                       {"eval_fraction", header.eval_fraction},
                       {"content", header.content_hash}};

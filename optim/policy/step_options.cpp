@@ -40,7 +40,7 @@ DecayCurve decay_of(DecayShape decay) {
 
 }  // namespace
 
-StepOptions step_options(const OptimSection& optim, int64_t total_steps) {
+StepOptions step_options(const OptimSection& optim, int64_t total_steps, const Compat& compat) {
   StepOptions options;
   options.schedule = {.shape = shape_of(optim.schedule),
                       .decay_shape = decay_of(optim.decay_shape),
@@ -56,16 +56,26 @@ StepOptions step_options(const OptimSection& optim, int64_t total_steps) {
   options.beta2 = optim.betas[1];
   options.beta2_decay = optim.beta2_decay;
   options.clip_norm = optim.clip_norm;
+  options.unchecked = compat.clip_zero && optim.clip_norm == 0;
+  options.loss_scale.rule = compat.scaler ? ScalerRule::kInternEvo : ScalerRule::kOwn;
   return options;
 }
 
-ParameterPolicy parameter_policy(const OptimSection& optim, const Parameter& parameter) {
-  ParameterPolicy policy{.weight_decay = parameter.decay ? optim.weight_decay : 0.0};
-  for (const OptimGroup& group : optim.groups) {
-    if (!matches(group, parameter)) continue;
+std::optional<size_t> group_index(const OptimSection& optim, const Parameter& parameter) {
+  for (size_t i = 0; i < optim.groups.size(); ++i) {
+    if (matches(optim.groups[i], parameter)) return i;
+  }
+  return std::nullopt;
+}
+
+ParameterPolicy parameter_policy(const OptimSection& optim, const Parameter& parameter,
+                                 const Compat& compat) {
+  const bool decays = parameter.decay || compat.decay_all;
+  ParameterPolicy policy{.weight_decay = decays ? optim.weight_decay : 0.0};
+  if (const auto index = group_index(optim, parameter)) {
+    const OptimGroup& group = optim.groups[*index];
     if (group.lr) policy.lr_scale = *group.lr / optim.lr;
     if (group.weight_decay) policy.weight_decay = *group.weight_decay;
-    break;
   }
   return policy;
 }

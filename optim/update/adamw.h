@@ -5,7 +5,8 @@
 // Parameters in f16 always have a master, and turn the dynamic loss scale on.
 // step() reads the gradients that backward left, already summed over the data-parallel ranks, so
 // every rank makes the same decision. Nothing but state() waits for the device. The formula is in
-// engine/ops/adamw.h.
+// engine/ops/adamw.h. With train.compat.clip_per_group every group of parameters is clipped by its
+// own norm (optim/policy/norm_group.h); whether the step is made is still decided for all at once.
 #pragma once
 
 #include <span>
@@ -14,6 +15,7 @@
 #include "configs/schema/optim_options.h"
 #include "engine/nn/parameter.h"
 #include "engine/ops/adamw.h"
+#include "optim/policy/norm_group.h"
 
 namespace ink {
 
@@ -32,7 +34,7 @@ class AdamW {
  public:
   // The table must be materialized. seed: of stochastic rounding.
   AdamW(Runtime& runtime, const ParameterTable& table, const OptimSection& optim,
-        int64_t total_steps, uint64_t seed);
+        int64_t total_steps, uint64_t seed, const Compat& compat = {});
 
   // Masters from exact initial values, which their parameters then round, or from the parameters
   // (after a weight import).
@@ -52,17 +54,25 @@ class AdamW {
   [[nodiscard]] const Tensor& state_tensor() const { return state_; }
   void set_state(StepState state);
   [[nodiscard]] std::span<OptimizerSlot> slots() { return slots_; }
-  // f64, one per slot: sum of squares of the gradient that the last step saw.
+  // f64, one per slot: sum of squares of the gradient that the last step saw; 0 where it did not
+  // look.
   [[nodiscard]] const Tensor& squares() const { return squares_; }
+  // Does a step look at the norm (not with train.compat.clip_zero and no clipping)?
+  [[nodiscard]] bool looks_at_norm() const { return !options_.unchecked; }
+  // Their members are indices of slots. Empty where one norm is taken over all.
+  [[nodiscard]] std::span<const NormGroup> norm_groups() const { return groups_; }
   // Name of the first parameter whose sum is not finite, empty when there is none.
   [[nodiscard]] std::string first_nonfinite(std::span<const double> squares) const;
 
  private:
   [[nodiscard]] AdamWItem item_of(const OptimizerSlot& slot);
+  void update_group(const NormGroup& group, std::span<const Tensor> gradients,
+                    std::span<const AdamWItem> items, const StepOptions& options);
 
   Runtime& runtime_;
   StepOptions options_;
   std::vector<OptimizerSlot> slots_;
+  std::vector<NormGroup> groups_;
   Tensor state_, norm_, squares_;
   bool all_mastered_ = true;
 };

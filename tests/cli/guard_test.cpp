@@ -146,7 +146,6 @@ TEST_F(Watchdog, ASaveInASpikeIsNeverTheBest) {
 TEST_F(Watchdog, RollbackIsNotBuilt) {
   expect_error(train("run", {"train.loss_watchdog.action=rollback"}), 2,
                {"train.loss_watchdog.action", "rollback is not built yet"});
-  expect_error(train("run", {"train.compat=internevo"}), 2, {"train.compat is not built yet"});
 }
 
 // What the model learns makes it worse on other text, so the first evaluation is the best.

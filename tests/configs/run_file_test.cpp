@@ -48,6 +48,38 @@ TEST(UnknownKey, SaysWhatIsNotBuiltYet) {
             "error[2]: run.yaml:1:26: data.train.0.template is not built yet");
 }
 
+TEST(Compat, TheWordIsAllSwitchesAndAMapSomeOfThem) {
+  const Compat all = read_text("train: {compat: internevo}").train.compat;
+  EXPECT_EQ(switches_of(all),
+            (std::vector<std::string>{"loss_mean", "clip_per_group", "decay_all", "bf16_loss_scale",
+                                      "scaler", "clip_zero", "init", "sampler", "log_line"}));
+  const Compat some = read_text("train: {compat: {scaler: true, init: false}}").train.compat;
+  EXPECT_EQ(switches_of(some), std::vector<std::string>{"scaler"});
+  EXPECT_TRUE(switches_of(read_text("train: {compat: {}}").train.compat).empty());
+  EXPECT_TRUE(switches_of(read_text("train: {steps: 1}").train.compat).empty());
+}
+
+TEST(Compat, RefusesOtherWordsAndWhatIsNotBuilt) {
+  EXPECT_EQ(read_error("train: {compat: interevo}"),
+            "error[2]: run.yaml:1:17: train.compat: expected internevo or a map of switches, got "
+            "interevo");
+  EXPECT_EQ(read_error("train: {compat: [scaler]}"),
+            "error[2]: run.yaml:1:17: train.compat: expected internevo or a map of switches, got a "
+            "list");
+  EXPECT_EQ(read_error("train: {compat: {moe: true}}"),
+            "error[2]: run.yaml:1:18: train.compat.moe is not built yet");
+  EXPECT_EQ(read_error("train: {compat: {los_mean: true}}"),
+            "error[2]: run.yaml:1:18: unknown key train.compat.los_mean; nearest: "
+            "train.compat.loss_mean");
+}
+
+TEST(Compat, TheDumpHasEverySwitchAndReadsBack) {
+  const RunOptions run = read_text("train: {compat: internevo}");
+  const std::string text = dump_run(run);
+  EXPECT_NE(text.find("  compat:\n    loss_mean: true\n"), std::string::npos) << text;
+  EXPECT_EQ(read_text(text), run);
+}
+
 class RunFile : public testing::Test {
  protected:
   std::string error_of(const std::string& path, const std::vector<std::string>& overrides = {}) {

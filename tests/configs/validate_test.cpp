@@ -22,6 +22,16 @@ TEST(Validate, AcceptsTheSmallestRun) {
   EXPECT_EQ(error_line([&] { validate(run.options, run.places); }), "");
 }
 
+// Its other switches ask nothing of other keys.
+TEST(Validate, AcceptsCompatWithoutTheSamplerBesideAnything) {
+  LoadedRun run = smallest_run();
+  run.options.train.compat.word_form();
+  run.options.train.micro_batch_size = 2;
+  EXPECT_NE(error_line([&] { validate(run.options, run.places); }), "");
+  run.options.train.compat.sampler = false;
+  EXPECT_EQ(error_line([&] { validate(run.options, run.places); }), "");
+}
+
 TEST(Validate, RefusesWhatDoesNotFitTogether) {
   const std::pair<std::vector<std::string>, std::string> refusals[] = {
       {{"train.epochs=1"},
@@ -57,6 +67,19 @@ TEST(Validate, RefusesWhatDoesNotFitTogether) {
       {{"data.packing=false", "train.global_batch_tokens=1280"},
        "train.global_batch_tokens: expected train.global_batch_size with data.packing: false, "
        "whose steps differ in tokens"},
+      {{"train.compat=internevo", "train.micro_batch_size=2"},
+       "train.micro_batch_size: expected 1, got 2, with train.compat.sampler"},
+      {{"train.compat.sampler=true", "data.order=sequential"},
+       "data.order: expected shuffled with train.compat.sampler"},
+      {{"train.compat.sampler=true", "train.steps=null", "train.epochs=1"},
+       "train.epochs: expected train.steps instead with train.compat.sampler"},
+      {{"train.compat.sampler=true", "train.seed=4294967296"},
+       "train.seed: expected at most 4294967295, got 4294967296, with train.compat.sampler"},
+      {{"train.compat.sampler=true", "data.train.0.weight=1"},
+       "data.train.0.weight: expected none with train.compat.sampler"},
+      {{"train.compat.sampler=true", "train.global_batch_size=2",
+        "train.batch_ramp={start: 1, increment: 1, every: 1}"},
+       "train.batch_ramp: expected no ramp, which is not built yet, with train.compat.sampler"},
       {{"parallel.tensor=2"}, "parallel.tensor: 2 is not built yet; expected 1"},
       {{"parallel.zero=1"}, "parallel.zero: 1 is not built yet; expected 0"},
       {{"log.samples.every=5"}, "log.samples.prompts: expected at least one prompt, got none"},

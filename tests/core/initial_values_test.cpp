@@ -1,5 +1,7 @@
 #include <gtest/gtest.h>
 
+#include <cmath>
+
 #include "engine/core/philox.h"
 #include "engine/nn/parameter.h"
 
@@ -30,6 +32,24 @@ TEST(InitialValues, APieceHoldsItsPartOfTheWhole) {
   for (size_t row = 0; row < 4; ++row)
     for (size_t col = 0; col < 5; ++col)
       EXPECT_EQ(some[row * 5 + col], all[(row + 2) * 10 + col + 3]);
+}
+
+TEST(InitialValues, UniformOnesStayInTheirIntervalAndHaveItsDeviation) {
+  constexpr float kHalf = 0.3F;
+  Parameter parameter = whole_parameter("w", {64, 129}, {InitRule::Kind::kUniform, kHalf});
+  const std::vector<float> values = ParameterTable::initial_values(parameter, 11);
+  double squares = 0;
+  for (const float value : values) {
+    EXPECT_LT(std::abs(value), kHalf);
+    squares += double{value} * value;
+  }
+  EXPECT_NEAR(std::sqrt(squares / static_cast<double>(values.size())), kHalf / std::sqrt(3.0),
+              0.003);
+  Parameter part = parameter;  // and a piece has its part of them
+  part.local_shape = Shape{1, 6};
+  part.pieces = {{{5, 3}, {1, 6}, 0}};
+  const std::vector<float> some = ParameterTable::initial_values(part, 11);
+  for (size_t col = 0; col < 6; ++col) EXPECT_EQ(some[col], values[5 * 129 + col + 3]);
 }
 
 }  // namespace

@@ -132,6 +132,35 @@ REGISTER_OP_CASE({.name = "advance_step",
                   .strided = false,
                   .empty = false});
 
+// Two sums: the second is the norm, as for a parameter group that is clipped alone.
+REGISTER_OP_CASE({.name = "advance_step_of_a_group",
+                  .inputs = {{.name = "sum_squares",
+                              .shape = {2},
+                              .values =
+                                  [](const Shape&) {
+                                    return Values{100.0, 16.0};
+                                  },
+                              .dtype = DType::kF64}},
+                  .run = [](const std::vector<Tensor>& in) -> std::vector<Tensor> {
+                    Runtime& runtime = in[0].runtime();
+                    Tensor state = step_state_tensor(runtime, {.updates = 1});
+                    advance_step(in[0].device(), in[0], cosine_options(), state);
+                    const StepState now = read_step_state(state);
+                    return {from_values(runtime,
+                                        {static_cast<double>(now.updates), now.grad_norm,
+                                         now.grad_factor, static_cast<double>(now.skip)},
+                                        {4}, DType::kF64)};
+                  },
+                  .composed = [](const std::vector<Values>&) -> std::vector<Values> {
+                    return {{2.0, 4.0, 1 / (4.0 + 1e-6), 0.0}};
+                  },
+                  .tolerance = {.f32 = 1e-12},
+                  .slots = {&advance_step},
+                  .dtypes = {DType::kF32},
+                  .differentiable = 0,
+                  .strided = false,
+                  .empty = false});
+
 // A veto skips a step whose norm is good, and leaves the loss scale alone.
 REGISTER_OP_CASE({.name = "advance_step_veto",
                   .inputs = {{.name = "sum_squares",
@@ -229,6 +258,48 @@ TEST(StepState, TheLossScaleBacksOffAfterTheHysteresisAndGrowsAfterCleanSteps) {
   EXPECT_EQ(clock.advance(1.0).loss_scale, 1024);
   for (int i = 0; i < 3; ++i) (void)clock.advance(1.0);
   EXPECT_EQ(clock.advance(1.0).loss_scale, 1024);  // the maximum holds
+}
+
+// The counter of the hysteresis stays used up until the scale grows, and NaN counts as clean.
+TEST(StepState, TheScalerRuleOfInternEvo) {
+  StepOptions options = cosine_options();
+  options.loss_scale = {.enabled = true,
+                        .rule = ScalerRule::kInternEvo,
+                        .initial = 1024,
+                        .maximum = 4096,
+                        .growth_interval = 3};
+  Clock clock(options, {.loss_scale = 1024});
+  EXPECT_EQ(clock.advance(INFINITY).loss_scale, 1024);
+  EXPECT_EQ(clock.advance(INFINITY).loss_scale, 512);
+  EXPECT_EQ(clock.advance(INFINITY).loss_scale, 256);  // every further one
+  (void)clock.advance(1.0);
+  const StepState nan = clock.advance(NAN);
+  EXPECT_EQ(nan.skip, 1);
+  EXPECT_EQ(nan.clean_steps, 2);
+  EXPECT_EQ(nan.loss_scale, 256);
+  EXPECT_EQ(clock.advance(NAN).loss_scale, 512);       // grown by the third clean one
+  EXPECT_EQ(clock.advance(INFINITY).loss_scale, 512);  // growth has restored the hysteresis
+}
+
+// The first of two sums decides whether the step is made.
+TEST(StepState, AGroupFollowsTheCommonDecision) {
+  Runtime runtime;
+  Tensor state = step_state_tensor(runtime, {});
+  const Tensor sums = from_values(runtime, {INFINITY, 16.0}, {2}, DType::kF64);
+  advance_step(Device::kCpu, sums, cosine_options(), state);
+  EXPECT_EQ(read_step_state(state).skip, 1);
+}
+
+TEST(StepState, UncheckedStepsAreMadeWhateverTheSquares) {
+  StepOptions options = cosine_options();
+  options.clip_norm = 0;
+  options.unchecked = true;
+  Clock clock(options, {.loss_scale = 8});
+  const StepState state = clock.advance(NAN);
+  EXPECT_EQ(state.skip, 0);
+  EXPECT_EQ(state.updates, 1);
+  EXPECT_EQ(state.grad_norm, 0);
+  EXPECT_EQ(state.grad_factor, 1);
 }
 
 TEST(StepState, Beta2FollowsItsDecay) {

@@ -16,6 +16,7 @@ struct TraineeOptions {
   DType compute = DType::kF32;
   Recompute recompute = Recompute::kNone;
   double dropout = 0;
+  LossMean loss_mean = LossMean::kTokens;
   bool overlap = true;
   int64_t bucket_bytes = ReducerOptions{}.bucket_bytes;
   bool graphs = false;    // record micro-batches

@@ -12,7 +12,8 @@ void advance_tensor(const Tensor& sum_squares, const StepOptions& options, Tenso
            "state has {} bytes, StepState has {}", tensor.bytes(), sizeof(StepState));
   StepState state;
   std::memcpy(&state, tensor.raw(), sizeof state);
-  advance(*sum_squares.data<double>(), options, state);
+  const double* sums = sum_squares.data<double>();
+  advance(sums[0], sums[sum_squares.numel() - 1], options, state);
   std::memcpy(tensor.raw(), &state, sizeof state);
 }
 

@@ -147,15 +147,17 @@ void squares_of_all(std::span<const Tensor> tensors, Tensor& each_N, Tensor& sum
   squares(tensors, WriteMode::kOverwrite, each_N, sum);
 }
 
-__global__ void advance_clock(const double* sum_squares, StepOptions options, StepState* state) {
-  advance(*sum_squares, options, *state);
+__global__ void advance_clock(const double* sums, int64_t count, StepOptions options,
+                              StepState* state) {
+  advance(sums[0], sums[count - 1], options, *state);
 }
 
 void advance_tensor(const Tensor& sum_squares, const StepOptions& options, Tensor& state) {
   CHECK_OP("advance_step", state.bytes() == static_cast<int64_t>(sizeof(StepState)),
            "state has {} bytes, StepState has {}", state.bytes(), sizeof(StepState));
   launch(cuda_backend(state), "advance_step", {.grid = dim3(1, 1, 1), .block = dim3(1, 1, 1)},
-         advance_clock, sum_squares.data<double>(), options, static_cast<StepState*>(state.raw()));
+         advance_clock, sum_squares.data<double>(), sum_squares.numel(), options,
+         static_cast<StepState*>(state.raw()));
 }
 
 REGISTER_KERNEL(sum_squares, kCuda, chunks, squares_of_one);

@@ -7,15 +7,38 @@
 
 namespace ink {
 
+// rowsum(dout * out) of every head of every token: f32 [H, T], workspace. The first pass of every
+// candidate.
+[[nodiscard]] Tensor attention_delta(const Tensor& dout_TC, const Tensor& out_TC, int64_t heads);
+
 struct AttentionBackward {
   const Tensor& dout_TC;
   const HeadsView &q, &k, &v;
-  const Tensor &lse_HT, &delta_HT;
+  const Tensor& lse_HT;
+  Tensor delta_HT;
   AttentionSequences sequences;
   const HeadsView &dq, &dk, &dv;
   [[nodiscard]] int64_t ratio() const { return q.heads / k.heads; }
   [[nodiscard]] const Tensor& rows_TC() const { return dout_TC; }
 };
+// Its delta is under way.
+[[nodiscard]] inline AttentionBackward packed_backward(const Tensor& dout_TC, const HeadsView& q,
+                                                       const HeadsView& k, const HeadsView& v,
+                                                       const Tensor& out_TC, const Tensor& lse_HT,
+                                                       const Documents& documents,
+                                                       const HeadsView& dq, const HeadsView& dk,
+                                                       const HeadsView& dv) {
+  return {.dout_TC = dout_TC,
+          .q = q,
+          .k = k,
+          .v = v,
+          .lse_HT = lse_HT,
+          .delta_HT = attention_delta(dout_TC, out_TC, q.heads),
+          .sequences = sequences_of(documents),
+          .dq = dq,
+          .dk = dk,
+          .dv = dv};
+}
 
 template <class T>
 struct BackwardArguments {
@@ -48,10 +71,6 @@ template <class T>
           .packed = heads_on_16_bytes(p.q) && heads_on_16_bytes(p.k) && heads_on_16_bytes(p.v) &&
                     heads_on_16_bytes(side_by_side(p.dout_TC, p.q.heads, p.q.head_dim))};
 }
-
-// rowsum(dout * out) of every head of every token: f32 [H, T], workspace. The first pass of every
-// candidate.
-[[nodiscard]] Tensor attention_delta(const Tensor& dout_TC, const Tensor& out_TC, int64_t heads);
 
 // The two passes of `flash_mma`.
 void flash_backward_keys(const AttentionBackward& p);

@@ -13,17 +13,8 @@ namespace {
 void backward(const Tensor& dout_TC, const HeadsView& q, const HeadsView& k, const HeadsView& v,
               const Tensor& out_TC, const Tensor& lse_HT, const Documents& documents, HeadsView& dq,
               HeadsView& dk, HeadsView& dv) {
-  const Tensor delta_HT = attention_delta(dout_TC, out_TC, q.heads);
-  const AttentionBackward problem{.dout_TC = dout_TC,
-                                  .q = q,
-                                  .k = k,
-                                  .v = v,
-                                  .lse_HT = lse_HT,
-                                  .delta_HT = delta_HT,
-                                  .sequences = sequences_of(documents),
-                                  .dq = dq,
-                                  .dk = dk,
-                                  .dv = dv};
+  const AttentionBackward problem =
+      packed_backward(dout_TC, q, k, v, out_TC, lse_HT, documents, dq, dk, dv);
   flash_backward_keys(problem);
   flash_backward_queries(problem);
 }

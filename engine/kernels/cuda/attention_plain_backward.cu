@@ -161,17 +161,8 @@ void run_tiles(const AttentionBackward& p, TileOf of, void (*kernel)(BackwardArg
 void backward(const Tensor& dout_TC, const HeadsView& q, const HeadsView& k, const HeadsView& v,
               const Tensor& out_TC, const Tensor& lse_HT, const Documents& documents, HeadsView& dq,
               HeadsView& dk, HeadsView& dv) {
-  const Tensor delta_HT = attention_delta(dout_TC, out_TC, q.heads);
-  const AttentionBackward p{.dout_TC = dout_TC,
-                            .q = q,
-                            .k = k,
-                            .v = v,
-                            .lse_HT = lse_HT,
-                            .delta_HT = delta_HT,
-                            .sequences = sequences_of(documents),
-                            .dq = dq,
-                            .dk = dk,
-                            .dv = dv};
+  const AttentionBackward p =
+      packed_backward(dout_TC, q, k, v, out_TC, lse_HT, documents, dq, dk, dv);
   visit_device_float(dout_TC.dtype(), [&]<class T>() {
     visit_columns<64>(q.head_dim, [&]<int kColumns>() {
       run_tiles<T, kColumns>(p, TileOf::kKeys, backward_keys<T, kColumns>);

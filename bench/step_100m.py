@@ -26,6 +26,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import machine
+from run_metrics import step_rows
 
 ROOT = Path(__file__).resolve().parent.parent
 BATCH, LENGTH = 2, 512
@@ -70,14 +71,6 @@ class Part:
     cpu: list[float]  # processor time that the process had used when each of them appeared
     seconds: float  # from starting the process to the last of them
     peak_rss: int
-
-
-def step_rows(metrics: Path) -> list[dict]:
-    if not metrics.exists():
-        return []
-    lines = metrics.read_text(encoding="utf-8").splitlines(keepends=True)
-    rows = [json.loads(line) for line in lines if line.endswith("\n")]
-    return [row for row in rows if row["event"] == "step"]
 
 
 def cpu_seconds(pid: int) -> float:

@@ -71,7 +71,8 @@ TEST(MatrixDescriptor, LeadsToTheLayoutsOfTheManual) {
 
 enum class Fault : uint8_t {
   kNone,
-  kCopiesNotFenced,
+  kNotFenced,
+  kStoredAndNotFenced,
   kRegistersNotFenced,
   kReadBeforeWait,
   kWrongStride,
@@ -93,20 +94,41 @@ void load(SwizzledRows<kRows>& to, const bf16* from) {
   ptx::commit_copies();
 }
 
+// The same by ordinary stores.
+template <int kRows>
+void store(SwizzledRows<kRows>& to, const bf16* from) {
+  const int thread = static_cast<int>(threadIdx.x);
+  for (int i = thread; i < kRows * 64; i += ptx::kWarpgroup) {
+    const int row = i / 64, column = i % 64;
+    to.data[row * 64 + (column / 8 ^ row % 8) * 8 + column % 8] = from[i];
+  }
+}
+
+enum class By : uint8_t { kCopies, kStores };
+
 struct Operands {
   SwizzledRows<64> a;
   SwizzledRows<128> b;
 };
 
 // d [64, 128] = a [64, 64] b^T, b [128, 64].
-template <Fault kFault>
+template <Fault kFault, By kBy>
 void multiply(const bf16* a, const bf16* b, float* d) {
   auto& shared = shared_memory<Operands>();
-  load(shared.a, a);
-  load(shared.b, b);
-  ptx::wait_copies<0>();
-  if (kFault != Fault::kCopiesNotFenced) ptx::fence_for_wgmma();
+  if (kBy == By::kCopies) {
+    load(shared.a, a);
+    load(shared.b, b);
+    ptx::wait_copies<0>();
+  } else {
+    store(shared.a, a);
+    store(shared.b, b);
+  }
+  if (kFault != Fault::kNotFenced) ptx::fence_for_wgmma();
   __syncthreads();
+  if (kFault == Fault::kStoredAndNotFenced) {
+    store(shared.a, b);
+    __syncthreads();
+  }
   constexpr unsigned kStride = kFault == Fault::kWrongStride ? 512 : 1024;
   const uint64_t left = ptx::swizzled_matrix(shared.a.data, 16, 1024);
   const uint64_t right = ptx::swizzled_matrix(shared.b.data, 16, kStride);
@@ -141,7 +163,7 @@ class WarpgroupOnCpu : public ::testing::Test {
         b_(rounded(normal_values("b", 128 * 64), DType::kBF16)) {}
   ~WarpgroupOnCpu() override { cuda_on_cpu::set_order(Order::kAscending); }
 
-  template <Fault kFault>
+  template <Fault kFault, By kBy = By::kCopies>
   Values product(Order order = Order::kAscending) {
     const Tensor a = from_values(runtime_, a_, {128, 64}, DType::kBF16);
     const Tensor b = from_values(runtime_, b_, {128, 64}, DType::kBF16);
@@ -149,7 +171,7 @@ class WarpgroupOnCpu : public ::testing::Test {
     cuda_on_cpu::set_order(order);
     launch(backend_, "multiply",
            {.grid = 1, .block = ptx::kWarpgroup, .shared_bytes = sizeof(Operands)},
-           multiply<kFault>, static_cast<const bf16*>(a.data<bf16>()),
+           multiply<kFault, kBy>, static_cast<const bf16*>(a.data<bf16>()),
            static_cast<const bf16*>(b.data<bf16>()), d.data<float>());
     return to_values(d);
   }
@@ -179,8 +201,16 @@ TEST_F(WarpgroupOnCpu, ARightProductIsRightInEveryOrder) {
     EXPECT_LE(rel_frobenius(product<Fault::kNone>(order), want()), 1e-6);
 }
 
+TEST_F(WarpgroupOnCpu, StoresAreSeenBehindAFence) {
+  for (const Order order : {Order::kAscending, Order::kDescending, Order::kRandom})
+    EXPECT_LE(rel_frobenius(product<Fault::kNone, By::kStores>(order), want()), 1e-6);
+  EXPECT_TRUE(std::isnan(product<Fault::kNotFenced, By::kStores>()[0]));
+  EXPECT_LE(rel_frobenius(product<Fault::kStoredAndNotFenced>(), want()), 1e-6)
+      << "a store without a fence behind it is seen";
+}
+
 TEST_F(WarpgroupOnCpu, FaultsShow) {
-  EXPECT_TRUE(std::isnan(product<Fault::kCopiesNotFenced>()[0]));
+  EXPECT_TRUE(std::isnan(product<Fault::kNotFenced>()[0]));
   EXPECT_TRUE(std::isnan(product<Fault::kRegistersNotFenced>()[0]));
   EXPECT_TRUE(std::isnan(product<Fault::kReadBeforeWait>()[0]));
   EXPECT_GT(rel_frobenius(product<Fault::kWrongStride>(), want()), 0.1);

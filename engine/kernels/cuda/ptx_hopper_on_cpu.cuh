@@ -51,7 +51,7 @@ inline void wait(Barrier& barrier, unsigned parity) {
 inline void meet_at(int id, int threads) { cuda_on_cpu::Block::current().meet_at(id, threads); }
 inline void arrive_at(int id, int threads) { cuda_on_cpu::Block::current().arrive_at(id, threads); }
 
-inline void fence_for_wgmma() { cuda_on_cpu::Block::current().fence_copies(); }
+inline void fence_for_wgmma() { cuda_on_cpu::Block::current().fence_for_products(); }
 
 template <int kRegisters>
 inline void give_registers() {

@@ -33,11 +33,11 @@ class AsyncCopies {
       groups_.pop_front();
     }
   }
-  // publish(to, bytes) of every copy that has arrived since the last time.
-  template <class Publish>
-  void publish_arrived(Publish publish) {
-    for (const Copy& copy : arrived_) publish(copy.to, copy.bytes);
-    arrived_.clear();
+  void fence() { arrived_.clear(); }
+  // hide(to, bytes) of every copy that has arrived since the last fence.
+  template <class Hide>
+  void each_unfenced(Hide hide) const {
+    for (const Copy& copy : arrived_) hide(copy.to, copy.bytes);
   }
 
  private:

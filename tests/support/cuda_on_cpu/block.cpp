@@ -199,11 +199,18 @@ void Block::meet(Meeting& meeting, int threads) {
   wait_until([&meeting, before] { return meeting.times() != before; });
 }
 
-void Block::fence_copies() {
+void Block::fence_for_products() {
   if (fenced_.empty()) fenced_.assign(shared_bytes_, 0xff);
-  copies().publish_arrived([this](void* to, std::size_t bytes) {
-    std::memcpy(fenced_.data() + (static_cast<unsigned char*>(to) - shared_.get()), to, bytes);
-  });
+  copies().fence();
+  // What others have copied and not fenced stays as it was.
+  std::vector<unsigned char> seen(shared_.get(), shared_.get() + shared_bytes_);
+  for (const AsyncCopies& others : copies_) {
+    others.each_unfenced([&](const void* to, std::size_t bytes) {
+      const auto at = static_cast<const unsigned char*>(to) - shared_.get();
+      std::memcpy(seen.data() + at, fenced_.data() + at, bytes);
+    });
+  }
+  fenced_ = std::move(seen);
 }
 
 std::string Block::stuck() const {

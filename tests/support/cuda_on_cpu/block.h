@@ -63,9 +63,10 @@ class Block {
   [[nodiscard]] AsyncCopies& copies() { return copies_[running_]; }
   [[nodiscard]] AsyncProducts& products() { return products_[running_]; }
 
-  // Shared memory as wgmma sees it: copies that their thread waited for and then fenced.
+  // Shared memory as wgmma sees it: copies that their thread waited for and then fenced, and what
+  // was stored before the last fence of any thread (by whom is not followed).
   [[nodiscard]] const unsigned char* fenced_shared() const { return fenced_.data(); }
-  void fence_copies();
+  void fence_for_products();
 
   void sync_block();
   void sync_warp(uint32_t mask);

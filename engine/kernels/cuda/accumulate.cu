@@ -43,6 +43,7 @@ __global__ void cast_elements(int64_t rows, int64_t cols, Matrix<const From> fro
   constexpr int kWrite = std::min(N, kPackOf16Bytes<To>);
   const int64_t step = int64_t{gridDim.x} * blockDim.x * N;
   for (int64_t r = blockIdx.y; r < rows; r += gridDim.y) {
+#pragma unroll 1
     for (int64_t c = (int64_t{blockIdx.x} * blockDim.x + threadIdx.x) * N; c < cols; c += step) {
       Pack<From, kRead> in[N / kRead];
       Pack<To, kWrite> out[N / kWrite];

@@ -13,14 +13,13 @@ namespace {
 constexpr int kThreads = 256;
 
 template <class T, int kPack, int kLanes>
-__global__ void __launch_bounds__(kThreads)
-    sum_rows(Matrix<const T> dout, Matrix<const T> out, int64_t tokens, int32_t heads, int32_t dim,
-             float* delta_HT) {
-  const int64_t thread = int64_t{blockIdx.x} * kThreads + threadIdx.x, row = thread / kLanes;
+__global__ void __launch_bounds__(kThreads) sum_rows(Matrix<const T> dout, Matrix<const T> out,
+                                                     int64_t tokens, int32_t dim, float* delta_HT) {
+  const int64_t thread = int64_t{blockIdx.x} * kThreads + threadIdx.x, token = thread / kLanes;
   const int lane = static_cast<int>(thread % kLanes);
-  const int64_t head = row / tokens, token = row - head * tokens;
+  const int64_t head = blockIdx.y;
   float sum = 0.0f;
-  if (head < heads) {
+  if (token < tokens) {
     const T *x = dout.row(token) + head * dim, *y = out.row(token) + head * dim;
     for (int c = lane * kPack; c < dim; c += kLanes * kPack) {
       const auto a = load_pack<kPack>(x + c), b = load_pack<kPack>(y + c);
@@ -30,7 +29,7 @@ __global__ void __launch_bounds__(kThreads)
   }
 #pragma unroll
   for (int lanes = kLanes / 2; lanes > 0; lanes /= 2) sum += __shfl_xor_sync(kFullMask, sum, lanes);
-  if (head < heads && lane == 0) delta_HT[row] = sum;
+  if (token < tokens && lane == 0) delta_HT[head * tokens + token] = sum;
 }
 
 }  // namespace
@@ -43,11 +42,10 @@ Tensor attention_delta(const Tensor& dout_TC, const Tensor& out_TC, int64_t head
     const bool packed =
         dim % kPack == 0 && rows_on_16_bytes(dout_TC, tokens) && rows_on_16_bytes(out_TC, tokens);
     launch(cuda_backend(out_TC), "attention_delta",
-           {.grid = dim3(blocks_for(heads * tokens * kLanes, kThreads), 1, 1),
+           {.grid = dim3(blocks_for(tokens * kLanes, kThreads), static_cast<unsigned>(heads), 1),
             .block = dim3(kThreads, 1, 1)},
            packed ? sum_rows<T, kPack, kLanes> : sum_rows<T, 1, kLanes>, matrix<const T>(dout_TC),
-           matrix<const T>(out_TC), tokens, static_cast<int32_t>(heads), static_cast<int32_t>(dim),
-           delta_HT.data<float>());
+           matrix<const T>(out_TC), tokens, static_cast<int32_t>(dim), delta_HT.data<float>());
   });
   return delta_HT;
 }

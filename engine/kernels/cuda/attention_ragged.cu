@@ -25,15 +25,13 @@ __global__ void __launch_bounds__(kThreads)
     offsets[n * int64_t{documents + 1} + d] = static_cast<int32_t>(cu_seqlens[d] * strides.of[n]);
 }
 
-// One 16-byte chunk per thread; `chunks` per token.
+// A token per block, a 16-byte chunk per thread.
 __global__ void __launch_bounds__(kThreads)
     copy_chunks(Heads<const uint16_t> from, Heads<uint16_t> to, FastDivide per_head,
-                FastDivide per_token, int64_t total) {
-  const int64_t step = int64_t{gridDim.x} * kThreads;
-  for (int64_t i = int64_t{blockIdx.x} * kThreads + threadIdx.x; i < total; i += step) {
-    const int64_t token = i / per_token.divisor();
-    const auto within = static_cast<int32_t>(i - token * per_token.divisor());
-    const int32_t head = per_head.quotient(within), chunk = within - head * per_head.divisor();
+                int32_t per_token) {
+  const int64_t token = blockIdx.x;
+  for (auto i = static_cast<int32_t>(threadIdx.x); i < per_token; i += kThreads) {
+    const int32_t head = per_head.quotient(i), chunk = i - head * per_head.divisor();
     store_pack(to.at(token, head) + chunk * 8, load_pack<8>(from.at(token, head) + chunk * 8));
   }
 }
@@ -95,15 +93,14 @@ void copy_heads(const HeadsView& from, const HeadsView& to) {
   CHECK(heads_on_16_bytes(from) && heads_on_16_bytes(to) && size_of(from.x_TC.dtype()) == 2,
         "heads of {} are not on 16 bytes", name_of(from.x_TC.dtype()));
   CudaBackend& backend = cuda_backend(to.x_TC);
-  const int64_t per_head = from.head_dim / 8, per_token = per_head * from.heads;
-  const int64_t total = per_token * from.x_TC.rows();
+  const int64_t per_head = from.head_dim / 8;
   const Heads<uint16_t> source = halves_of(from);
   launch(backend, "attention_copy_heads",
-         {.grid = dim3(blocks_for(total, kThreads * 4), 1, 1), .block = dim3(kThreads, 1, 1)},
+         {.grid = dim3(blocks_for(from.x_TC.rows(), 1), 1, 1), .block = dim3(kThreads, 1, 1)},
          copy_chunks,
          Heads<const uint16_t>{source.data, source.row_stride, source.group_stride,
                                source.per_group, source.head_dim},
-         halves_of(to), FastDivide(per_head), FastDivide(per_token), total);
+         halves_of(to), FastDivide(per_head), static_cast<int32_t>(per_head * from.heads));
 }
 
 void transpose_statistics(const Tensor& from, Tensor& to) {

@@ -43,6 +43,7 @@ __global__ void drop(int64_t rows, int64_t cols, Draw draw, const int64_t* token
       draw.state == nullptr ? draw.step : static_cast<uint64_t>(draw.state->batch.step);
   for (int64_t t = blockIdx.y; t < rows; t += gridDim.y) {
     const auto id = static_cast<uint64_t>(token[t]);
+#pragma unroll 1
     for (int64_t c = (int64_t{blockIdx.x} * blockDim.x + threadIdx.x) * N; c < cols; c += step) {
       Floats<N> factors = factors_of<N>(draw, now << 32, id, c);
       if constexpr (kPacked) {

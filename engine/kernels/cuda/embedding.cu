@@ -83,6 +83,7 @@ template <class G, int N>
 __global__ void clear_rows(int64_t rows, int64_t cols, Matrix<G> dw) {
   const int64_t step = int64_t{gridDim.x} * blockDim.x * N;
   for (int64_t r = blockIdx.y; r < rows; r += gridDim.y) {
+#pragma unroll 1
     for (int64_t c = (int64_t{blockIdx.x} * blockDim.x + threadIdx.x) * N; c < cols; c += step)
       store_floats(dw.row(r) + c, Floats<N>{});
   }

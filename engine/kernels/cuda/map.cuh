@@ -12,6 +12,7 @@ __global__ void map_elements(int64_t rows, int64_t cols, F f, Matrix<To> y,
                              Matrix<const From>... x) {
   const int64_t step = int64_t{gridDim.x} * blockDim.x * N;
   for (int64_t r = blockIdx.y; r < rows; r += gridDim.y) {
+#pragma unroll 1
     for (int64_t c = (int64_t{blockIdx.x} * blockDim.x + threadIdx.x) * N; c < cols; c += step) {
       const auto apply = [&](const auto&... in) {
         Floats<N> out;

@@ -51,7 +51,8 @@ template <class... Tensors>
 
 inline constexpr int kElementwiseThreads = 256;
 
-// One thread per access where the card has room for it; kernels loop in steps of the grid.
+// One thread per access where the card has room for it; kernels loop in steps of the grid, not
+// unrolled: that would begin with a 64-bit division, for one turn of the loop.
 [[nodiscard]] inline LaunchShape elementwise_launch(const ElementwiseShape& shape,
                                                     int64_t elements_per_thread) {
   if (shape.rows == 0 || shape.cols == 0) return {.grid = dim3(0, 1, 1), .block = dim3(1, 1, 1)};

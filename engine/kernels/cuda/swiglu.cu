@@ -15,6 +15,7 @@ __global__ void forward_elements(int64_t rows, int64_t cols, Matrix<const T> gat
                                  Matrix<const T> up, Matrix<T> y) {
   const int64_t step = int64_t{gridDim.x} * blockDim.x * N;
   for (int64_t r = blockIdx.y; r < rows; r += gridDim.y) {
+#pragma unroll 1
     for (int64_t c = (int64_t{blockIdx.x} * blockDim.x + threadIdx.x) * N; c < cols; c += step) {
       const auto g = load_pack<N>(gate.row(r) + c), u = load_pack<N>(up.row(r) + c);
       Pack<T, N> out;
@@ -35,6 +36,7 @@ __global__ void backward_elements(int64_t rows, int64_t cols, Matrix<const T> dy
                                   Matrix<T> dup) {
   const int64_t step = int64_t{gridDim.x} * blockDim.x * N;
   for (int64_t r = blockIdx.y; r < rows; r += gridDim.y) {
+#pragma unroll 1
     for (int64_t c = (int64_t{blockIdx.x} * blockDim.x + threadIdx.x) * N; c < cols; c += step) {
       const auto d = load_pack<N>(dy.row(r) + c), g = load_pack<N>(gate.row(r) + c);
       const auto u = load_pack<N>(up.row(r) + c);

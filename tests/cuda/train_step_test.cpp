@@ -4,7 +4,9 @@
 // bit.
 #include <gtest/gtest.h>
 
+#include <algorithm>
 #include <cmath>
+#include <string_view>
 
 #include "engine/ops/attention.h"
 #include "engine/tensor/devices.h"
@@ -129,6 +131,27 @@ TEST_F(CudaTrainStep, RecordingsOfBf16GradientsGiveTheSameBits) {
     for (size_t t = 0; t < want.losses.size(); ++t)
       EXPECT_NEAR(got.losses[t], beside.losses[t], 2e-3 * beside.losses[t]) << "step " << t + 1;
   }
+}
+
+// cuDNN sees the empty documents that fill a recording, and none where nothing is recorded.
+TEST_F(CudaTrainStep, RecordingsByCudnnFollowTheOwnAttention) {
+  const std::vector<std::string_view> labels = attention_forward.labels(Device::kCuda);
+  if (std::ranges::find(labels, "cudnn") == labels.end()) GTEST_SKIP() << "this build has no cuDNN";
+  TraineeOptions options = on_card(true);
+  options.compute = DType::kBF16;
+  const Outcome want = train(options, Reading::kLate);
+  attention_forward.choose(Device::kCuda, "cudnn");
+  attention_backward.choose(Device::kCuda, "cudnn");
+  for (const bool graphs : {false, true}) {
+    options.graphs = graphs;
+    const Outcome got = train(options, Reading::kLate);
+    for (size_t t = 0; t < want.losses.size(); ++t) {
+      EXPECT_NEAR(got.losses[t], want.losses[t], 2e-3 * want.losses[t]) << "step " << t + 1;
+      EXPECT_NEAR(got.norms[t], want.norms[t], 2e-2 * want.norms[t]) << "step " << t + 1;
+    }
+  }
+  if (std::string_view(attention_forward.last_label(Device::kCuda)) != "cudnn")
+    GTEST_SKIP() << "cuDNN does not take it on this card";
 }
 
 // Where nothing is freed between the steps: gradients lie outside of what graphs write over.

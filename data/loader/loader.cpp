@@ -27,13 +27,6 @@ void check_options(const std::vector<LoaderSource>& sources, const LoaderOptions
                               source.packs->max_length()));
 }
 
-// Packs of the source without a short last one.
-int64_t full_packs(const PackSource& source) {
-  const int64_t packs = source.packs();
-  const auto last = static_cast<int64_t>(source.row(packs - 1).length);
-  return last < source.max_length() ? packs - 1 : packs;
-}
-
 Sampler make_sampler(const std::vector<LoaderSource>& sources, const LoaderOptions& options) {
   std::vector<SamplerSource> sizes;
   for (const LoaderSource& source : sources)

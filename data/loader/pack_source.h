@@ -36,6 +36,13 @@ class PackSource {
   [[nodiscard]] virtual TokenRange read(int64_t pack) const = 0;
 };
 
+// Packs of the source without a short last one, which NumPy's order leaves out.
+[[nodiscard]] inline int64_t full_packs(const PackSource& source) {
+  const int64_t packs = source.packs();
+  const auto last = static_cast<int64_t>(source.row(packs - 1).length);
+  return last < source.max_length() ? packs - 1 : packs;
+}
+
 [[nodiscard]] std::shared_ptr<const PackSource> store_source(
     std::shared_ptr<const TokenStore> store, Split split);
 // The documents of the split as samples of at most max_length tokens, whatever max_length its pack

@@ -139,6 +139,9 @@ void Sampler::restore(const SamplerState& state, const std::string& place) {
   if (state.numpy.has_value() != numpy_.has_value())
     refuse(fmt::format("data state: expected train.compat.sampler {} as in the save, got {}",
                        state.numpy.has_value(), numpy_.has_value()));
+  if (state.numpy && (state.numpy->epoch > state.cursor || state.numpy->place > state.cursor))
+    refuse(fmt::format("data state: expected epoch and place of at most cursor {}, got {} and {}",
+                       state.cursor, state.numpy->epoch, state.numpy->place));
   if (state.drawn.size() != sources_.size())
     refuse(fmt::format("data state: expected {} sources as in this run, got {}", sources_.size(),
                        state.drawn.size()));

@@ -40,10 +40,18 @@ std::string model_text(const SessionPlan& plan) {
                      name_of(plan.model.compute));
 }
 
+// NumPy's order leaves out what does not fill a batch.
+int64_t steps_per_epoch(const SessionPlan& plan) {
+  if (!plan.run.train.compat.sampler) return plan.data.steps_per_epoch(plan.batches);
+  int64_t packs = 0;
+  for (const LoaderSource& source : plan.data.train) packs += full_packs(*source.packs);
+  return packs / plan.batches.global_batch_size;
+}
+
 std::string data_text(const SessionPlan& plan) {
   return fmt::format("{} documents, {} tokens, {} {}, {} steps per epoch", plan.data.documents(),
                      plan.data.tokens(), plan.data.packs(), packs_text(plan),
-                     plan.data.steps_per_epoch(plan.batches));
+                     steps_per_epoch(plan));
 }
 
 std::string compat_text(const std::vector<std::string>& switches) {
@@ -109,7 +117,7 @@ void report_start(RunLog& log, Session& session, const StartFacts& facts) {
            .parameters = parameters,
            .trainable = parameters,
            .total_steps = plan.total_steps,
-           .steps_per_epoch = plan.data.steps_per_epoch(plan.batches),
+           .steps_per_epoch = steps_per_epoch(plan),
            .tokens_per_step = tokens_per_step(plan),
            .tokens_vary = !plan.run.data.packing,
            .instruction_set = instruction_set(),

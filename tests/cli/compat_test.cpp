@@ -167,6 +167,50 @@ TEST(Compat, AResumeWithOtherSwitchesWarnsAndWithTheOtherOrderOfPacksIsRefused) 
             "on by other rules");
 }
 
+// 65 documents of 40 tokens are 81 full packs of 32 and a short one: 40 batches of two.
+TEST(Compat, AnEpochOfTheSamplerIsWholeBatches) {
+  const Workplace place;
+  place.write_run(kTrain);
+  const std::vector<std::string> data = {"--dry-run", "data.train.0.synthetic.documents=65"};
+  EXPECT_NE(train(place, data).out.find("82 packs, 41 steps per epoch"), std::string::npos);
+  std::vector<std::string> numpy = data;
+  numpy.emplace_back("train.compat.sampler=true");
+  EXPECT_NE(train(place, numpy).out.find("82 packs, 40 steps per epoch"), std::string::npos);
+}
+
+// Without a norm to compare the self-check still runs.
+TEST(Compat, ClipZeroGoesWithTheSelfCheck) {
+  const Workplace place;
+  place.write_run(kTrain);
+  expect_done(train(
+      place, {"--out", "run", "--self-check", "train.compat.clip_zero=true", "optim.clip_norm=0"}));
+  ASSERT_FALSE(event_rows(place / "run", "self_check").empty());
+  EXPECT_TRUE(event_rows(place / "run", "self_check")[0]["grad_norm"].is_null());
+  EXPECT_EQ(step_rows(place / "run")[0]["grad_norm"], 0);
+}
+
+#ifdef INKSTONE_MPI
+// One micro-batch on each of two ranks, or two on one: the same means, the same packs in their
+// order, and sums over ranks in the line.
+TEST(Compat, TwoRanksMakeTheStepsOfOne) {
+  const Workplace place;
+  place.write_run(kTrain);
+  expect_done(train(place, {"--out", "one", "train.compat=internevo"}));
+  expect_done(place.run_ranks(2, {"train", "run.yaml", "--out", "two", "train.compat=internevo"}));
+  const std::vector<json> one = step_rows(place / "one"), two = step_rows(place / "two");
+  const std::vector<std::string> lines = reference_lines(place, "two");
+  ASSERT_EQ(two.size(), one.size());
+  ASSERT_EQ(lines.size(), one.size());
+  for (size_t i = 0; i < one.size(); ++i) {
+    EXPECT_NEAR(two[i]["loss"].get<double>(), one[i]["loss"].get<double>(), 1e-5);
+    EXPECT_EQ(two[i]["trained_tokens"], one[i]["trained_tokens"]);
+    EXPECT_EQ(std::stoll(value_of(lines[i], "tokens/synthetic")),
+              two[i]["trained_tokens"].get<int64_t>());
+    EXPECT_EQ(value_of(lines[i], "micro_num"), "1");
+  }
+}
+#endif
+
 // Ten documents of token ids; RandomState(1024) puts document 2 first, then 3, 7, 0 and so on.
 TEST(Compat, DocumentsLieInNumpysOrder) {
   const Workplace place;

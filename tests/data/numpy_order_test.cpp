@@ -140,6 +140,11 @@ TEST(NumpyOrder, AStateOfAnotherKindOfOrderIsRefused) {
   const SamplerState state = loader.next()->state;
   EXPECT_STREQ(error_of([&] { Loader(ten_and_a_half(), options(0, 1, 3), state); }).what(),
                "data state: expected train.compat.sampler false as in the save, got true");
+  Loader numpy(ten_and_a_half(), options(0, 1, 3));
+  SamplerState bad = numpy.next()->state;
+  bad.numpy->epoch = 1000;
+  EXPECT_EQ(error_of([&] { Loader(ten_and_a_half(), options(0, 1, 3), bad); }).code(),
+            ExitCode::kBadInput);
 }
 
 }  // namespace

@@ -63,6 +63,45 @@ TEST_F(CudaRun, TrainsLikeTheProcessor) {
             std::string::npos);
 }
 
+std::vector<std::string> lines_of(const Workplace& place, const std::string& run) {
+  std::vector<std::string> lines;
+  std::istringstream log(slurp(place / run / "log.txt"));
+  for (std::string line; std::getline(log, line);)
+    if (line.starts_with("tflops=")) lines.push_back(line);
+  return lines;
+}
+
+double number_in(const std::string& line, const std::string& key) {
+  const size_t at = line.find(" " + key + "=");
+  return at == std::string::npos ? -1 : std::stod(line.substr(at + key.size() + 2));
+}
+
+// train.compat: divisors that change within a step under a recording, groups that are clipped
+// alone, and what the log line gathers of every token.
+TEST_F(CudaRun, InternEvosRulesAreThoseOfTheProcessor) {
+  const auto train = [&](const std::string& out, const std::string& device) {
+    expect_done(run({"train", "run.yaml", "--out", out, "train.device=" + device,
+                     "train.compat={loss_mean: true, clip_per_group: true, log_line: true}"}));
+  };
+  train("card", "cuda");
+  train("cpu", "cpu");
+  const std::vector<std::string> card = lines_of(place_, "card"), cpu = lines_of(place_, "cpu");
+  ASSERT_EQ(card.size(), 4u);
+  ASSERT_EQ(cpu.size(), 4u);
+  const std::vector<json> a = step_rows(place_ / "card"), b = step_rows(place_ / "cpu");
+  for (size_t i = 0; i < card.size(); ++i) {
+    EXPECT_NEAR(a[i]["loss"].get<double>(), b[i]["loss"].get<double>(), 1e-4);
+    for (const char* group : {"0_decay", "1_no_decay"}) {
+      const double want = b[i]["grad_norms"][group].get<double>();
+      EXPECT_NEAR(a[i]["grad_norms"][group].get<double>(), want, 1e-4 * want) << group;
+    }
+    EXPECT_EQ(number_in(card[i], "tokens/synthetic"), number_in(cpu[i], "tokens/synthetic"));
+    EXPECT_NEAR(number_in(card[i], "loss_from_metric"), number_in(cpu[i], "loss_from_metric"),
+                2e-4);
+    EXPECT_NEAR(number_in(card[i], "acc"), number_in(cpu[i], "acc"), 0.04);
+  }
+}
+
 // Two runs, and one that was interrupted, are the same bit by bit: with masters, and with
 // everything in bf16.
 TEST_F(CudaRun, RepeatsAndResumesBitForBit) {

@@ -1,0 +1,48 @@
+// The estimate of memory beside what steps on a card take that are recorded as graphs, and an
+// evaluation between them.
+#include <gtest/gtest.h>
+
+#include "engine/tensor/devices.h"
+#include "tests/launch/memory_case.h"
+
+namespace ink {
+namespace {
+
+// Small, as the host implementation computes it thread by thread.
+MemoryCase on_card(MemoryCase c) {
+  c.device = Device::kCuda;
+  c.layers = 2;
+  c.vocabulary = 1200;
+  c.tokens = 192;
+  return c;
+}
+
+class CudaMemory : public testing::TestWithParam<MemoryCase> {};
+
+TEST_P(CudaMemory, IsWithinThreePercentOfTheEstimate) {
+  if (!has_backend(Device::kCuda) || device_platform(Device::kCuda).count == 0)
+    GTEST_SKIP() << "no card";
+  const MemoryOfRun memory = memory_of(on_card(GetParam()));
+  const auto truth = static_cast<double>(memory.trained.total_peak);
+  EXPECT_NEAR(static_cast<double>(memory.estimate.total()) / truth, 1.0, 0.03)
+      << memory.estimate.table() << memory.trained.table();
+  EXPECT_EQ(memory.evaluated.total_peak, memory.trained.total_peak);
+  // So small a model has tensors that find no gap of their size.
+  EXPECT_LE(static_cast<double>(memory.evaluated.reserved),
+            1.02 * static_cast<double>(memory.trained.reserved))
+      << "evaluation takes memory beside that of training";
+  EXPECT_EQ(memory.evaluated.total, memory.trained.total)
+      << "what evaluation leaves there would be overwritten by a graph";
+}
+
+INSTANTIATE_TEST_SUITE_P(Shapes, CudaMemory,
+                         testing::Values(MemoryCase{.name = "f32"},
+                                         MemoryCase{.name = "bf16_full_recompute",
+                                                    .compute = DType::kBF16,
+                                                    .mode = RecomputeMode::kFull,
+                                                    .recompute = Recompute::kFull,
+                                                    .micro_batches = 2}),
+                         [](const auto& info) { return info.param.name; });
+
+}  // namespace
+}  // namespace ink

@@ -43,7 +43,7 @@ MicroBatch::MicroBatch(Runtime& runtime, const Decoder& model, const ParameterTa
 void MicroBatch::run(const HostBatch& host, const LmLossOptions& loss_options, int64_t step,
                      Reducer* reducer, Tensor& loss) {
   if (!recording_) {
-    Batch batch = to_device(runtime_, host, loss_options.divisor, step);
+    Batch batch = to_device(runtime_, in_shape(host), loss_options.divisor, step);
     batch.step_state = loss_options.step_state;
     copy(loss, compute(batch, loss_options, reducer));
     return;
@@ -88,17 +88,22 @@ Tensor MicroBatch::compute(const Batch& batch, const LmLossOptions& loss_options
   return out.loss.detach();
 }
 
+HostBatch MicroBatch::in_shape(HostBatch host) {
+  if (runtime_.device() == Device::kCpu) return host;
+  if (document_count(host) > documents_)
+    documents_ = static_cast<int64_t>(std::bit_ceil(static_cast<uint64_t>(document_count(host))));
+  host.cu_seqlens.resize(static_cast<size_t>(documents_ + 1), host.cu_seqlens.back());
+  if (options_.max_length > 0) host.max_seqlen = static_cast<int32_t>(options_.max_length);
+  return host;
+}
+
 // Into the memory of the micro-batch before, or, when the shape is another one, into new memory,
 // which makes recordings useless.
 void MicroBatch::load(const HostBatch& host, const LmLossOptions& loss_options, int64_t step) {
+  const HostBatch padded = in_shape(host);
   const bool fits = inputs_.tokens_T.defined() && inputs_.tokens_T.numel() == host.size() &&
                     inputs_.loss_weight_T.defined() == !host.loss_weight.empty() &&
-                    document_count(host) <= documents_;
-  if (document_count(host) > documents_)
-    documents_ = static_cast<int64_t>(std::bit_ceil(static_cast<uint64_t>(document_count(host))));
-  HostBatch padded = host;
-  padded.cu_seqlens.resize(static_cast<size_t>(documents_ + 1), host.cu_seqlens.back());
-  if (options_.max_length > 0) padded.max_seqlen = static_cast<int32_t>(options_.max_length);
+                    document_count(padded) == inputs_.documents.cu_seqlens.numel() - 1;
   if (fits) {
     refill(inputs_, padded);
   } else {

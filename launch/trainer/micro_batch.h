@@ -41,6 +41,9 @@ class MicroBatch {
   // backward finishes them, always the same one; none: they stay as they are.
   void run(const HostBatch& host, const LmLossOptions& loss_options, int64_t step, Reducer* reducer,
            Tensor& loss);
+  // On a card: with empty documents up to a capacity, and the longest as if it were max_length, so
+  // that kernels which are built or recorded for a shape (cuDNN, graphs) see one.
+  [[nodiscard]] HostBatch in_shape(HostBatch host);
   // Other work of the device between two micro-batches (evaluation), in the memory that recordings
   // write to, so that it needs none beside it. What `work` allocates is gone when it ends.
   void between(const std::function<void()>& work);

@@ -246,7 +246,7 @@ EvalResult TrainStep::evaluate(int64_t count, const std::function<HostBatch(int6
   for (int64_t i = 0; i < count; ++i) {
     const HostBatch host = read(i);
     const auto add_up = [&] {
-      const Batch batch = to_device(runtime_, host, 1.0, 0);
+      const Batch batch = to_device(runtime_, micro_batch_.in_shape(host), 1.0, 0);
       const LmLoss loss = model_.loss(batch, options_.rope_length, options_.seed, {});
       sums[0] += sum_of(loss.token_loss_T);
       for (const int32_t correct : to_vector<int32_t>(loss.correct_T)) sums[1] += correct;

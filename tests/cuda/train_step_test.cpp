@@ -223,7 +223,7 @@ TEST_F(CudaTrainStep, AnotherShapeIsRecordedAnew) {
         losses.push_back(trainee.step().run({&batch, 1}, batch.trained, step + 1).loss);
       }
     };
-    steps({3}, 2);
+    steps({9}, 2);
     steps({6}, 2);
     steps({0, 1}, 3);
     return std::pair(losses, trainee.step().graph_launches());
@@ -263,6 +263,29 @@ TEST_F(CudaTrainStep, WhatRunsBetweenLaunchesLeavesThemAlone) {
   ASSERT_EQ(losses.size(), evaluated.size());
   for (size_t i = 0; i < losses.size(); ++i)
     EXPECT_NEAR(losses[i], evaluated[i], 1e-12 * losses[i]);
+}
+
+// Evaluation sees one shape too: where its documents need more room, training goes on with that.
+TEST_F(CudaTrainStep, EvaluationOfMoreDocumentsMakesRoomForThem) {
+  const auto run = [&](bool evaluated) {
+    Trainee trainee(golden_, *alone_, on_card(true));
+    const HostBatch few = fixture_.pack(0, {9}), many = fixture_.pack(0, {6});
+    EXPECT_GT(many.cu_seqlens.size(), 2 * few.cu_seqlens.size() - 1) << "fits in what there is";
+    for (int64_t step = 1; step <= 5; ++step) {
+      trainee.step().run({&few, 1}, few.trained, step);
+      if (!evaluated || step != 3) continue;
+      const EvalResult result = trainee.step().evaluate(
+          1, [&](int64_t) { return many; }, many.trained);
+      const double want = trainee.loss_sum(many) / static_cast<double>(many.trained);
+      EXPECT_NEAR(result.loss, want, 1e-12 * want);
+    }
+    return std::pair(trainee.parameters(), trainee.step().graph_launches());
+  };
+  const auto [want, launches] = run(false);
+  const auto [got, recorded_anew] = run(true);
+  EXPECT_EQ(got, want);
+  EXPECT_EQ(launches, 4);
+  EXPECT_EQ(recorded_anew, 3);
 }
 
 // The estimate of a run's memory knows training alone: evaluation fits in what that leaves.

@@ -75,6 +75,8 @@ cudaError_t drain(CUstream_st* stream, int64_t ticket, Patience patience) {
       if (item.run) item.run();
     } catch (const std::exception& error) {
       std::fprintf(stderr, "cuda_on_cpu: %s\n", error.what());
+      stream->finished += static_cast<int64_t>(stream->queue.size());
+      stream->queue.clear();  // behind a failed kernel nothing runs
       return remember(cudaErrorLaunchFailure);
     }
   }

@@ -10,13 +10,14 @@
 
 namespace ink {
 
-enum class SpikeAction { kWarn, kSkip, kStop };
+enum class SpikeAction { kWarn, kSkip, kStop, kRollback };
 
 template <>
 struct Choices<SpikeAction> {
-  static constexpr Choice<SpikeAction> kBuilt[] = {
-      {"warn", SpikeAction::kWarn}, {"skip", SpikeAction::kSkip}, {"stop", SpikeAction::kStop}};
-  static constexpr std::string_view kPlanned[] = {"rollback"};
+  static constexpr Choice<SpikeAction> kBuilt[] = {{"warn", SpikeAction::kWarn},
+                                                   {"skip", SpikeAction::kSkip},
+                                                   {"stop", SpikeAction::kStop},
+                                                   {"rollback", SpikeAction::kRollback}};
 };
 
 // A step is a spike when its loss is above factor * the median of the `window` losses before it.
@@ -25,6 +26,7 @@ struct LossWatchdogOptions {
   int64_t window = 32;
   int64_t patience = 1;
   SpikeAction action = SpikeAction::kWarn;
+  int64_t max_rollbacks = 3;
 
   template <class V>
   void fields(V& v) {
@@ -35,7 +37,10 @@ struct LossWatchdogOptions {
     v.field("patience", patience, "spikes in a row from which on the action is taken; all warn",
             at_least(1));
     v.field("action", action,
-            "skip = make no update, and count it in train.max_skipped; stop = end with 5");
+            "skip = make no update, and count it in train.max_skipped; stop = end with 5; "
+            "rollback = go back to the last save before the spike, then pass over the data of it");
+    v.field("max_rollbacks", max_rollbacks, "end with 5 at the spike after so many rollbacks",
+            at_least(1));
   }
   friend bool operator==(const LossWatchdogOptions&, const LossWatchdogOptions&) = default;
 };

@@ -154,6 +154,13 @@ std::string spike_line(const SpikeRow& row) {
       row.action == "skip" ? "no update was made" : "the update was made");
 }
 
+std::string rollback_line(const RollbackRow& row) {
+  return fmt::format("rollback {} at step {}: back to step {}, then without step{}", row.count,
+                     row.step, row.to,
+                     row.first == row.last ? fmt::format(" {}", row.first)
+                                           : fmt::format("s {} to {}", row.first, row.last));
+}
+
 std::string self_check_line(const SelfCheckRow& row) {
   std::string text = fmt::format("check step {}", row.step);
   if (row.grad_norm)

@@ -37,6 +37,7 @@ class EtaEstimate {
 [[nodiscard]] std::string checkpoint_line(const CheckpointRow& row);
 [[nodiscard]] std::string sample_block(const SampleRow& row);
 [[nodiscard]] std::string spike_line(const SpikeRow& row);
+[[nodiscard]] std::string rollback_line(const RollbackRow& row);
 [[nodiscard]] std::string self_check_line(const SelfCheckRow& row);
 [[nodiscard]] std::string end_line(const EndRow& row);
 

@@ -144,6 +144,16 @@ void MetricsFile::spike(const SpikeRow& row, const std::string& text) {
          {"packs", row.packs}});
 }
 
+void MetricsFile::rollback(const RollbackRow& row, const std::string& text) {
+  write({{"event", "warning"},
+         {"code", "rollback"},
+         {"text", text},
+         {"step", row.step},
+         {"to", row.to},
+         {"passed_over", {row.first, row.last}},
+         {"count", row.count}});
+}
+
 void MetricsFile::self_check(const SelfCheckRow& row) {
   write({{"event", "self_check"},
          {"step", row.step},

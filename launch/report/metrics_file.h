@@ -27,6 +27,7 @@ class MetricsFile {
   void sample(const SampleRow& row);
   void warning(const std::string& code, const std::string& text);
   void spike(const SpikeRow& row, const std::string& text);
+  void rollback(const RollbackRow& row, const std::string& text);
   void self_check(const SelfCheckRow& row);
   void end(const EndRow& row);
 

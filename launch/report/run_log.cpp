@@ -64,6 +64,12 @@ struct RunLog::Sinks {
   void scalar(const std::string& tag, int64_t step, std::optional<double> value) {
     if (board && value) board->scalar(tag, step, *value);
   }
+  // The run goes on behind this step.
+  void cut_after(int64_t step) {
+    plot.cut_after(step);
+    report.cut_after(step);
+    if (board) board->restart_at(step + 1);
+  }
   void redraw() {
     if (!options.plot) return;
     if (fs::exists(directory / "run.yaml"))
@@ -169,6 +175,14 @@ void RunLog::spike(const SpikeRow& row) {
   sinks_->console.show("warning[loss_spike]: " + text, Tone::kWarning);
 }
 
+void RunLog::rollback(const RollbackRow& row) {
+  const std::string text = rollback_line(row);
+  sinks_->metrics.rollback(row, text);
+  sinks_->report.warnings.emplace_back("rollback", text);
+  sinks_->console.show("warning[rollback]: " + text, Tone::kWarning);
+  sinks_->cut_after(row.to);
+}
+
 void RunLog::self_check(const SelfCheckRow& row) {
   sinks_->metrics.self_check(row);
   sinks_->console.show(self_check_line(row), Tone::kQuiet);
@@ -205,9 +219,7 @@ void RunLog::resume_at(int64_t step) {
       s.report.checkpoints.push_back(read_checkpoint(row));
     }
   });
-  s.plot.cut_after(step);
-  s.report.cut_after(step);
-  if (s.board) s.board->restart_at(step + 1);
+  s.cut_after(step);
 }
 
 }  // namespace ink

@@ -81,7 +81,14 @@ struct SpikeRow {
   double loss = 0, reference = 0;  // of the step; median of those before
   int64_t length = 0;              // spikes in a row
   std::vector<int64_t> packs;      // of the global batch
-  std::string action;              // what was done: "warn", "skip" or "stop"
+  std::string action;              // what was done: "warn", "skip", "stop" or "rollback"
+};
+
+// The run went back to an earlier save.
+struct RollbackRow {
+  int64_t step = 0, to = 0;     // the step it had come to, and that of the save
+  int64_t first = 0, last = 0;  // the steps that are passed over now
+  int64_t count = 0;            // rollbacks of the run so far
 };
 
 struct SelfCheckRow {
@@ -116,6 +123,8 @@ class RunLog {
   void sample(const SampleRow& row);
   void warning(const std::string& code, const std::string& text);
   void spike(const SpikeRow& row);  // a warning of code loss_spike
+  // A warning of code rollback. What was drawn of the steps behind the save goes.
+  void rollback(const RollbackRow& row);
   void self_check(const SelfCheckRow& row);
   void note(const std::string& text);  // console and log.txt only
   void end(const EndRow& row);

@@ -24,6 +24,7 @@ nlohmann::json trainer_state(Session& session, const RunRecord& record) {
   if (nlohmann::json choices = kernel_choices(session.runtime()); !choices.is_null())
     state["kernels"] = std::move(choices);
   if (!record.loss_watchdog.is_null()) state["loss_watchdog"] = record.loss_watchdog;
+  if (!record.rollbacks.is_null()) state["rollbacks"] = record.rollbacks;
   set_marks(state, record.marks);
   return state;
 }

@@ -26,6 +26,7 @@ struct RunRecord {
   RunCounters counters;
   SamplerState sampler;
   nlohmann::json loss_watchdog;  // its state; null without one
+  nlohmann::json rollbacks;      // null before the first
   CheckpointMarks marks;
 };
 
@@ -44,6 +45,8 @@ class CheckpointKeeper {
   // The save that ends the run: blocking, with hf/ if the run asks for it; returns on every rank
   // when it is published.
   void save_last(const RunRecord& record);
+  // Waits for a background save.
+  void settle() { tell(saver_.wait()); }
   // Reports a background save that has finished.
   void poll();
   // For messages: "step-20", or "none".

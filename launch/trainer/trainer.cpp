@@ -58,6 +58,7 @@ void Trainer::restore(const nlohmann::json& state) {
                .trained = reader.integer("trained_tokens", 0)};
   if (reader.has("consumed_tokens")) counters_.consumed = reader.integer("consumed_tokens", 0);
   if (reader.has("loss_watchdog")) watchdog_.restore(reader.at("loss_watchdog"), place);
+  if (reader.has("rollbacks")) pass_over(Rollbacks::from_json(reader.at("rollbacks"), place));
   const CheckpointMarks marks = marks_of(state, place);
   if (session_.plan().run.checkpoint.keep_best) best_ = marks.best;
   resumed_ = true;
@@ -68,15 +69,21 @@ RunRecord Trainer::record() const {
   RunRecord record{.counters = counters_,
                    .sampler = sampler_,
                    .loss_watchdog = watchdog_.state(),
+                   .rollbacks = rollbacks_.count > 0 ? rollbacks_.to_json() : nullptr,
                    .marks = {.best = best_, .loss_spike = nullptr}};
   if (watchdog_.spike()) record.marks.loss_spike = record.loss_watchdog.at("spike");
   return record;
 }
 
+void Trainer::open_loader() {
+  loader_.reset();
+  loader_ = std::make_unique<Loader>(session_.plan().data.train, session_.loader_options(),
+                                     resumed_ ? std::optional(sampler_) : std::nullopt);
+}
+
 EndReason Trainer::run() {
   const SessionPlan& plan = session_.plan();
-  Loader loader(plan.data.train, session_.loader_options(),
-                resumed_ ? std::optional(sampler_) : std::nullopt);
+  open_loader();
   peak_ = cached_peak(plan.seat, plan.model.compute);
   bool stopped = false;
   if (counters_.step == 0) {
@@ -91,9 +98,15 @@ EndReason Trainer::run() {
       break;
     }
     const Clock::time_point start = Clock::now();
-    std::optional<StepBatch> batch = loader.next();
-    if (!batch) break;
-    one_step(std::move(*batch), seconds_since(start));
+    std::optional<StepBatch> batch = loader_->next();
+    const bool at_end = !batch;
+    if (batch) one_step(std::move(*batch), seconds_since(start));
+    if (at_end) flush();
+    if (rollback_) {
+      roll_back();
+      continue;
+    }
+    if (at_end) break;
     if (plan.run.train.eval_every && counters_.step % *plan.run.train.eval_every == 0 &&
         counters_.step < plan.total_steps)
       stopped = !evaluate();
@@ -104,7 +117,8 @@ EndReason Trainer::run() {
         counters_.step % plan.run.checkpoint.every == 0 || (best_ && best_->step == counters_.step);
     if (due && counters_.step < plan.total_steps && !stopped) {
       flush();
-      keeper_.save(record());
+      // A spike that may be rolled back leaves no save behind it.
+      if (!watchdog_.does(SpikeAction::kRollback) || !watchdog_.spike()) keeper_.save(record());
     }
     keeper_.poll();
   }
@@ -121,7 +135,7 @@ EndReason Trainer::run() {
 bool Trainer::evaluate() {
   flush();
   SessionPlan& plan = session_.plan();
-  if (plan.data.eval.empty()) return true;
+  if (plan.data.eval.empty() || rollback_) return true;
   const Clock::time_point start = Clock::now();
   EvalRow row{.step = counters_.step};
   for (const EvalPacks& set : plan.data.eval) {

@@ -7,7 +7,8 @@
 // end.
 //
 // Guards of numbers, the same decision on every rank: steps that make no update (watch_skips), the
-// loss (LossWatchdog), gradients and replicas (SelfCheck). An evaluation that is the best so far is
+// loss (LossWatchdog), which may send the run back to an earlier save (roll_back), gradients and
+// replicas (SelfCheck). An evaluation that is the best so far is
 // saved at once, with checkpoint.keep_best.
 #pragma once
 
@@ -17,10 +18,12 @@
 #include <string>
 
 #include "data/loader/eval_loader.h"
+#include "data/loader/loader.h"
 #include "launch/report/run_log.h"
 #include "launch/trainer/checkpoint_keeper.h"
 #include "launch/trainer/loss_watchdog.h"
 #include "launch/trainer/reference_log.h"
+#include "launch/trainer/rollbacks.h"
 #include "launch/trainer/self_check.h"
 #include "launch/trainer/session.h"
 
@@ -33,6 +36,9 @@ struct TrainerOptions {
   WriteHf write_hf;
   // Continues the prompts of log.samples with the live weights. Rank 0 only.
   std::function<std::vector<SampleRow>(int64_t step)> sample;
+  // The newest save of an earlier step than this one outside of a loss spike, opened on every rank;
+  // no path where there is none. Collective.
+  std::function<OpenedCheckpoint(int64_t before)> good_save;
 };
 
 enum class EndReason { kDone, kMaxSteps, kMaxHours, kSignal };
@@ -44,8 +50,8 @@ class Trainer {
   Trainer(Session& session, RunLog* log, TrainerOptions options,
           const std::optional<nlohmann::json>& resume);
 
-  // Error 5 after train.max_skipped skipped steps in a row, in a loss spike that stops the run, and
-  // for a self-check that fails.
+  // Error 5 after train.max_skipped skipped steps in a row, in a loss spike that stops the run or
+  // has no save to go back to, and for a self-check that fails.
   EndReason run();
 
   [[nodiscard]] int64_t step() const { return counters_.step; }
@@ -71,6 +77,10 @@ class Trainer {
   void watch_loss(const StepBatch& batch, const StepResult& result);
   void check_self(const StepBatch& batch, const StepResult& result);
   void restore(const nlohmann::json& state);
+  void open_loader();
+  // The spike in rollback_ makes the run go back.
+  void roll_back();
+  void pass_over(const Rollbacks& rollbacks);
   [[nodiscard]] RunRecord record() const;
   bool evaluate();
   void judge(const EvalRow& row);
@@ -88,6 +98,9 @@ class Trainer {
   std::optional<BestSave> best_;
   SamplerState sampler_;  // after the last step
   bool resumed_ = false;
+  Rollbacks rollbacks_;
+  std::optional<StepRange> rollback_;  // the spike that asks for one
+  std::unique_ptr<Loader> loader_;
   RunCounters counters_;
   SelfCheck self_check_;
   std::optional<ReferenceLog> reference_;  // rank 0's, with train.compat.log_line

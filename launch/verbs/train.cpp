@@ -70,22 +70,30 @@ OpenedCheckpoint find_resume(const RunOptions& run, const TrainArguments& argume
 }
 
 // Rank 0 looks and verifies, the others take its word and the manifest it read: what they see of a
-// shared file system may be older.
-std::optional<OpenedCheckpoint> resume_on_all_ranks(Launch& launch, const RunOptions& run,
-                                                    const TrainArguments& arguments,
-                                                    std::vector<std::string>& notices) {
-  if (!run.checkpoint.resume) return std::nullopt;
+// shared file system may be older. No path where rank 0 finds nothing.
+OpenedCheckpoint open_on_all_ranks(Launch& launch, const std::function<OpenedCheckpoint()>& find) {
   OpenedCheckpoint opened;
   agreed(launch, [&] {
-    if (launch.rank == 0) opened = find_resume(run, arguments);
+    if (launch.rank == 0) opened = find();
   });
   const std::string path = share_text(launch, opened.path.string());
   const std::string manifest =
       share_text(launch, opened.path.empty() ? "" : manifest_text(opened.manifest));
-  for (const std::string& notice : opened.notices) notices.push_back(notice);
-  if (path.empty()) return std::nullopt;
   agreed(launch, [&] {
-    if (launch.rank != 0) opened = checkpoint_from(path, manifest);
+    if (launch.rank != 0 && !path.empty()) opened = checkpoint_from(path, manifest);
+  });
+  return opened;
+}
+
+std::optional<OpenedCheckpoint> resume_on_all_ranks(Launch& launch, const RunOptions& run,
+                                                    const TrainArguments& arguments,
+                                                    std::vector<std::string>& notices) {
+  if (!run.checkpoint.resume) return std::nullopt;
+  OpenedCheckpoint opened = open_on_all_ranks(launch, [&] { return find_resume(run, arguments); });
+  for (const std::string& notice : opened.notices) notices.push_back(notice);
+  if (opened.path.empty()) return std::nullopt;
+  agreed(launch, [&] {
+    const std::string path = opened.path.string();
     if (!marks_of(opened.manifest.trainer, path).loss_spike.is_null())
       notices.push_back(fmt::format("{} was saved in a loss spike", path));
   });
@@ -169,6 +177,9 @@ ExitCode train(Launch& launch, PeerWatch& watch, const TrainArguments& arguments
   });
   std::unique_ptr<RunLog> log;
   TrainerOptions options{.max_steps = arguments.max_steps, .version = INKSTONE_VERSION};
+  options.good_save = [&](int64_t before) {
+    return open_on_all_ranks(launch, [&] { return open_latest_good(run.checkpoint.dir, before); });
+  };
   agreed(launch, [&] {
     if (!first) return;
     options.run_id = directory->run_id();

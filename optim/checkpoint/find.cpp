@@ -21,6 +21,28 @@ std::optional<int64_t> step_of(const std::string& name) {
   return step;
 }
 
+// Newest first.
+OpenedCheckpoint open_newest(const std::vector<FoundCheckpoint>& candidates, bool verify) {
+  OpenedCheckpoint opened;
+  for (const FoundCheckpoint& found : candidates) {
+    std::string problem = found.problem;
+    if (problem.empty()) {
+      try {
+        opened.manifest = read_manifest(found.path, verify);
+        if (verify) verify_files(found.path, opened.manifest);
+        opened.path = found.path;
+        return opened;
+      } catch (const Error& error) {
+        problem = error.place() + ": " + error.what();
+      }
+    }
+    opened.notices.push_back(
+        fmt::format("{} is passed over: {}", found.path.filename().string(), problem));
+  }
+  opened.manifest = {};
+  return opened;
+}
+
 }  // namespace
 
 std::vector<FoundCheckpoint> find_checkpoints(const fs::path& run_directory, bool verify) {
@@ -54,24 +76,15 @@ void remove_leftovers(const fs::path& run_directory) {
 }
 
 OpenedCheckpoint open_latest(const fs::path& run_directory, bool verify) {
-  OpenedCheckpoint opened;
-  for (const FoundCheckpoint& found : find_checkpoints(run_directory, verify)) {
-    std::string problem = found.problem;
-    if (problem.empty()) {
-      try {
-        opened.manifest = read_manifest(found.path, verify);
-        if (verify) verify_files(found.path, opened.manifest);
-        opened.path = found.path;
-        return opened;
-      } catch (const Error& error) {
-        problem = error.place() + ": " + error.what();
-      }
-    }
-    opened.notices.push_back(
-        fmt::format("{} is passed over: {}", found.path.filename().string(), problem));
-  }
-  opened.manifest = {};
-  return opened;
+  return open_newest(find_checkpoints(run_directory, verify), verify);
+}
+
+OpenedCheckpoint open_latest_good(const fs::path& run_directory, int64_t before) {
+  std::vector<FoundCheckpoint> found = find_checkpoints(run_directory);
+  std::erase_if(found, [before](const FoundCheckpoint& one) {
+    return one.step >= before || !one.marks.loss_spike.is_null();
+  });
+  return open_newest(found, true);
 }
 
 OpenedCheckpoint checkpoint_from(const fs::path& path, const std::string& manifest) {

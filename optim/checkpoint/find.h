@@ -36,6 +36,10 @@ struct OpenedCheckpoint {
 // `latest` semantics: the newest checkpoint whose files verify; path is empty where there is none.
 [[nodiscard]] OpenedCheckpoint open_latest(const std::filesystem::path& run_directory,
                                            bool verify = true);
+// The newest one whose files verify among those of earlier steps than `before` that were not saved
+// in a loss spike; path is empty where there is none.
+[[nodiscard]] OpenedCheckpoint open_latest_good(const std::filesystem::path& run_directory,
+                                                int64_t before);
 // On a rank that looks at nothing itself: what another one opened, from the text of its manifest.
 [[nodiscard]] OpenedCheckpoint checkpoint_from(const std::filesystem::path& path,
                                                const std::string& manifest);

@@ -97,6 +97,20 @@ TEST_F(GuardedRanks, ASpikeIsOneDecision) {
   expect_rank_error(stopped, 5, {"step 26: ", "train.loss_watchdog", "step-25"});
 }
 
+TEST_F(GuardedRanks, AllGoBackTogether) {
+  const PoisonedRun poisoned(place_);
+  const auto run = [&](const std::string& out, const std::vector<std::string>& more) {
+    const ChildResult result = place_.run_ranks(2, PoisonedRun::arguments(out, more));
+    EXPECT_EQ(result.code, 0) << result.err;
+  };
+  run("skipped", {"train.skip_steps=[26]"});
+  run("run", {"train.loss_watchdog.action=rollback", "checkpoint.every=10", "--self-check"});
+  EXPECT_EQ(step_columns(place_ / "run"), step_columns(place_ / "skipped"));
+  EXPECT_EQ(files_below(place_ / "run/step-30/state"),
+            files_below(place_ / "skipped/step-30/state"));
+  EXPECT_EQ(event_rows(place_ / "run", "checkpoint").size(), 3u);
+}
+
 // Rank 1's listings and look-ups know nothing of step-N, as on a file system whose attributes are
 // cached: it does what rank 0 decided and reads what rank 0 names.
 TEST_F(GuardedRanks, AnOlderViewOfTheRunDirectoryDecidesNothing) {

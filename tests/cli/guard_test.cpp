@@ -143,9 +143,90 @@ TEST_F(Watchdog, ASaveInASpikeIsNeverTheBest) {
   EXPECT_TRUE(fs::exists(place_ / "free/step-26"));
 }
 
-TEST_F(Watchdog, RollbackIsNotBuilt) {
-  expect_error(train("run", {"train.loss_watchdog.action=rollback"}), 2,
-               {"train.loss_watchdog.action", "rollback is not built yet"});
+std::vector<json> rollbacks(const fs::path& run) {
+  std::vector<json> rows = event_rows(run, "warning");
+  std::erase_if(rows, [](const json& row) { return row.at("code") != "rollback"; });
+  return rows;
+}
+
+// Back and past the spike is the run that was told to skip that step from the beginning.
+TEST_F(Watchdog, RollbackIsTheRunWithoutTheSpike) {
+  expect_done(train("skipped", {"train.skip_steps=[26]"}));
+  for (const auto& [every, save] : {std::pair{"1", 25}, {"10", 20}}) {
+    SCOPED_TRACE(every);
+    const std::string out = std::string("run-") + every;
+    const ChildResult result = train(
+        out, {"train.loss_watchdog.action=rollback", std::string("checkpoint.every=") + every});
+    expect_done(result);
+    const std::vector<json> told = rollbacks(place_ / out);
+    ASSERT_EQ(told.size(), 1u);
+    EXPECT_EQ(told[0].at("step"), 26);
+    EXPECT_EQ(told[0].at("to"), save);
+    EXPECT_EQ(told[0].at("passed_over"), json({26, 26}));
+    EXPECT_EQ(told[0].at("count"), 1);
+    ASSERT_EQ(spikes(place_ / out).size(), 1u);
+    EXPECT_EQ(spikes(place_ / out)[0].at("action"), "rollback");
+    EXPECT_NE(result.err.find("then without step 26"), std::string::npos) << result.err;
+    EXPECT_EQ(step_rows(place_ / out).size(), static_cast<size_t>(26 + 30 - save));
+    EXPECT_EQ(step_columns(place_ / out), step_columns(place_ / "skipped"));
+    EXPECT_EQ(files_below(place_ / out / "step-30/state"),
+              files_below(place_ / "skipped/step-30/state"));
+    for (const json& row : event_rows(place_ / out, "checkpoint"))
+      EXPECT_FALSE(row.at("loss_spike").get<bool>()) << row;
+  }
+}
+
+// Stopped before the spike, where it was passed over, and behind it.
+TEST_F(Watchdog, ResumeKnowsWhatARollbackPassedOver) {
+  const std::vector<std::string> how = {"train.loss_watchdog.action=rollback",
+                                        "checkpoint.every=10"};
+  expect_done(train("whole", how));
+  for (const char* stop : {"23", "26", "28"}) {
+    SCOPED_TRACE(stop);
+    const std::string out = std::string("part-") + stop;
+    std::vector<std::string> first = how, then = how;
+    first.insert(first.end(), {"--max-steps", stop});
+    then.emplace_back("--resume");
+    expect_done(train(out, first));
+    expect_done(train(out, then));
+    EXPECT_EQ(rollbacks(place_ / out).size(), 1u);
+    EXPECT_EQ(step_columns(place_ / out), step_columns(place_ / "whole"));
+    EXPECT_EQ(files_below(place_ / out / "step-30/state"),
+              files_below(place_ / "whole/step-30/state"));
+  }
+  // Of a save behind it, another action changes nothing of what was passed over.
+  expect_done(train("warn", {"--resume", "part-23/step-30", "train.steps=31"}));
+}
+
+// Two spikes in a row before the action: both steps are passed over, and neither is saved.
+TEST_F(Watchdog, RollbackWaitsForPatience) {
+  const ChildResult result = train(
+      "run", {"train.loss_watchdog={factor: 1.0001, window: 1, patience: 2, action: rollback, "
+              "max_rollbacks: 99}",
+              "optim.lr=0.3"});
+  const std::vector<json> told = rollbacks(place_ / "run");
+  ASSERT_FALSE(told.empty()) << result.err;
+  for (const json& row : told) {
+    EXPECT_EQ(row.at("passed_over")[1].get<int64_t>() - row.at("passed_over")[0].get<int64_t>(), 1);
+    EXPECT_LT(row.at("to"), row.at("passed_over")[0]);
+  }
+  for (const json& row : event_rows(place_ / "run", "checkpoint")) {
+    // The save that ends the run may be one in a spike.
+    EXPECT_TRUE(row.at("step") == 30 || !row.at("loss_spike").get<bool>()) << row;
+  }
+}
+
+TEST_F(Watchdog, RollbackNeedsASaveAndEndsAtItsLimit) {
+  expect_error(
+      train("none", {"train.loss_watchdog.action=rollback", "checkpoint.every=100", "--quiet"}), 5,
+      {"step 26", "a save before the loss spike", "checkpoint.every"});
+  // A rate at which the loss jumps again and again.
+  const ChildResult result =
+      train("wild",
+            {"train.loss_watchdog={factor: 1.0001, window: 1, action: rollback, max_rollbacks: 2}",
+             "optim.lr=0.3", "--quiet"});
+  expect_error(result, 5, {"no loss spike after 2 rollbacks", "max_rollbacks"});
+  EXPECT_EQ(rollbacks(place_ / "wild").size(), 2u);
 }
 
 // What the model learns makes it worse on other text, so the first evaluation is the best.

@@ -151,10 +151,10 @@ def check_code(kernels, complain):
             if mine and not any(count(k, instruction + r"\b") for k in mine):
                 complain(f"{prefix}* sm_{arch}: no {instruction} in any kernel")
     for file, instruction, least in BESIDE_PRODUCTS:
-        for kernel in kernels:
+        for kernel in (k for k in kernels if k.file == file):
             there = kernel.instructions["BESIDE " + instruction]
-            if kernel.file == file and there < least:
-                complain(f"{file} sm_{kernel.arch}: {kernel.name}: {there} {instruction} beside products, expected {least}")
+            if there < least:
+                complain(f"{file}: {kernel.name}: {there} {instruction} beside products, expected {least}")
 
 
 def read_launches(log, program):

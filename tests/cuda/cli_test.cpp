@@ -130,6 +130,54 @@ TEST_F(CudaRun, RepeatsAndResumesBitForBit) {
   }
 }
 
+// Samples of 32 and 8 tokens: padded on the card, side by side on the processor.
+TEST_F(CudaRun, SamplesOfManyLengthsLikeTheProcessor) {
+  const auto train = [&](const std::string& device) {
+    expect_done(run({"train", "run.yaml", "--out", device, "train.device=" + device,
+                     "data.packing=false", "train.micro_batch_size=2"}));
+    return step_rows(place_ / device);
+  };
+  const std::vector<json> card = train("cuda"), cpu = train("cpu");
+  ASSERT_EQ(card.size(), 4u);
+  ASSERT_EQ(cpu.size(), 4u);
+  for (size_t i = 0; i < 4; ++i) {
+    EXPECT_EQ(card[i]["tokens"], cpu[i]["tokens"]);
+    EXPECT_EQ(card[i]["trained_tokens"], cpu[i]["trained_tokens"]);
+    EXPECT_EQ(card[i]["fill_rate"].get<double>(), card[i]["tokens"].get<double>() / 64);
+    EXPECT_EQ(cpu[i]["fill_rate"], 1.0);
+    for (const char* name : {"loss", "grad_norm"})
+      EXPECT_NEAR(card[i][name].get<double>(), cpu[i][name].get<double>(),
+                  1e-5 * cpu[i][name].get<double>())
+          << i << " " << name;
+  }
+}
+
+// A spike is read when the next step has been issued: back and past both is still the run that was
+// told to skip what was passed over.
+TEST_F(CudaRun, RollsBackToTheRunWithoutTheSpikes) {
+  const auto train = [&](const std::string& out, const std::vector<std::string>& more) {
+    std::vector<std::string> arguments = {"train",
+                                          "run.yaml",
+                                          "--out",
+                                          out,
+                                          "train.steps=8",
+                                          "train.deterministic=true",
+                                          "checkpoint.every=1"};
+    arguments.insert(arguments.end(), more.begin(), more.end());
+    expect_done(run(arguments));
+  };
+  train("back", {"train.loss_watchdog={factor: 1.00001, window: 1, action: rollback, "
+                 "max_rollbacks: 99}"});
+  json ranges = json::array();
+  for (const json& row : event_rows(place_ / "back", "warning"))
+    if (row.at("code") == "rollback") ranges.push_back(row.at("passed_over"));
+  ASSERT_FALSE(ranges.empty());
+  train("skipped", {"train.skip_steps=" + ranges.dump()});
+  EXPECT_EQ(step_columns(place_ / "back"), step_columns(place_ / "skipped"));
+  EXPECT_EQ(files_below(place_ / "back/step-8/state"),
+            files_below(place_ / "skipped/step-8/state"));
+}
+
 // Guards read what the card holds, and a veto waits for it: the decisions are the processor's.
 TEST_F(CudaRun, GuardsDecideLikeTheProcessor) {
   const auto train = [&](const std::string& out, const std::vector<std::string>& more) {

@@ -1,11 +1,9 @@
 #include "launch/trainer/trainer.h"
 
 #include <array>
-#include <cmath>
 
 #include "engine/io/json.h"
 #include "launch/machine_peak.h"
-#include "launch/report/metrics_file.h"
 #include "launch/trainer/signals.h"
 
 namespace ink {
@@ -107,20 +105,7 @@ EndReason Trainer::run() {
       continue;
     }
     if (at_end) break;
-    if (plan.run.train.eval_every && counters_.step % *plan.run.train.eval_every == 0 &&
-        counters_.step < plan.total_steps)
-      stopped = !evaluate();
-    if (plan.run.log.samples.every > 0 && counters_.step % plan.run.log.samples.every == 0)
-      sample();
-    stopped = stopped || vote_at_step();
-    const bool due =
-        counters_.step % plan.run.checkpoint.every == 0 || (best_ && best_->step == counters_.step);
-    if (due && counters_.step < plan.total_steps && !stopped) {
-      flush();
-      // A spike that may be rolled back leaves no save behind it.
-      if (!watchdog_.does(SpikeAction::kRollback) || !watchdog_.spike()) keeper_.save(record());
-    }
-    keeper_.poll();
+    stopped = between_steps();
   }
   flush();
   if (stopped) reason = wants_to_stop().value_or(EndReason::kSignal);
@@ -132,53 +117,22 @@ EndReason Trainer::run() {
   return reason;
 }
 
-bool Trainer::evaluate() {
-  flush();
-  SessionPlan& plan = session_.plan();
-  if (plan.data.eval.empty() || rollback_) return true;
-  const Clock::time_point start = Clock::now();
-  EvalRow row{.step = counters_.step};
-  for (const EvalPacks& set : plan.data.eval) {
-    const LoaderOptions o = session_.loader_options();
-    const EvalLoader loader(set.packs, {.dp_rank = o.dp_rank,
-                                        .dp_size = o.dp_size,
-                                        .micro_batch_size = o.micro_batch_size,
-                                        .max_packs = plan.run.train.eval_batches.value_or(0) *
-                                                     plan.batches.global_batch_size,
-                                        .reset_positions = o.reset_positions,
-                                        .padding = o.padding});
-    const EvalResult result = session_.step().evaluate(
-        loader.size(), [&](int64_t i) { return loader.read(i); }, loader.trained(),
-        [&] { return vote_to_stop(); });
-    if (!result.complete) return false;
-    row.sets.push_back({.name = set.name,
-                        .loss = result.loss,
-                        .accuracy = result.accuracy,
-                        .tokens = result.trained});
+// What is due at the end of a step. True: the run is to stop.
+bool Trainer::between_steps() {
+  const SessionPlan& plan = session_.plan();
+  const bool last = counters_.step >= plan.total_steps;
+  const auto due = [&](int64_t every) { return every > 0 && counters_.step % every == 0; };
+  bool stopped = !last && due(plan.run.train.eval_every.value_or(0)) && !evaluate();
+  if (due(plan.run.log.samples.every)) sample();
+  stopped = stopped || vote_at_step();
+  const bool save = due(plan.run.checkpoint.every) || (best_ && best_->step == counters_.step);
+  if (save && !last && !stopped) {
+    flush();
+    // A spike that may be rolled back leaves no save behind it.
+    if (!watchdog_.does(SpikeAction::kRollback) || !watchdog_.spike()) keeper_.save(record());
   }
-  row.seconds = seconds_since(start);
-  if (log_ != nullptr) log_->eval(row);
-  judge(row);
-  return true;
-}
-
-// The untrained model of step 0 is no candidate, nor is one in the middle of a loss spike.
-void Trainer::judge(const EvalRow& row) {
-  if (!session_.plan().run.checkpoint.keep_best || row.step == 0 || watchdog_.spike()) return;
-  const double loss = mean_loss(row);
-  if (!std::isfinite(loss) || (best_ && loss >= best_->eval_loss)) return;
-  if (log_ != nullptr)
-    log_->note(fmt::format(
-        "best  step {}  eval loss {:.4f}{}", row.step, loss,
-        best_ ? fmt::format(", before it step {} with {:.4f}", best_->step, best_->eval_loss)
-              : ""));
-  best_ = {.step = row.step, .eval_loss = loss};
-}
-
-void Trainer::sample() {
-  flush();
-  if (log_ == nullptr || !options_.sample) return;
-  for (const SampleRow& row : options_.sample(counters_.step)) log_->sample(row);
+  keeper_.poll();
+  return stopped;
 }
 
 bool Trainer::vote_to_stop() {

@@ -82,6 +82,7 @@ class Trainer {
   void roll_back();
   void pass_over(const Rollbacks& rollbacks);
   [[nodiscard]] RunRecord record() const;
+  [[nodiscard]] bool between_steps();
   bool evaluate();
   void judge(const EvalRow& row);
   void sample();

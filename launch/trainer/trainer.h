@@ -8,8 +8,7 @@
 //
 // Guards of numbers, the same decision on every rank: steps that make no update (watch_skips), the
 // loss (LossWatchdog), which may send the run back to an earlier save (roll_back), gradients and
-// replicas (SelfCheck). An evaluation that is the best so far is
-// saved at once, with checkpoint.keep_best.
+// replicas (SelfCheck). With checkpoint.keep_best the best evaluation so far is saved at once.
 #pragma once
 
 #include <chrono>

@@ -3,12 +3,12 @@
 // The parameters' gradients are placed in flat buckets, each of one type, in the reverse order of
 // the table, which is about the order in which backward finishes them. arm() before the last
 // micro-batch of a step: from then on a bucket is reduced as soon as its last gradient is final;
-// finish() reduces what nobody touched and waits. A recorded backward (DeviceBackend) is done later:
-// there the calls of the group are interludes, so every launch makes them anew, in order, each with
-// its entry in the flight recorder and its deadline; recordings must go before the reducer.
-// Reductions are plain sums (the loss is already divided by the token count of the whole global
-// batch), in the type of the gradients: bf16 ones are rounded with every rank that is added. On a
-// group of one nothing is placed and every call is a no-op.
+// finish() reduces what nobody touched and waits. A recorded backward (DeviceBackend) is done
+// later: there the calls of the group are interludes, so every launch makes them anew, in order,
+// each with its entry in the flight recorder and its deadline; recordings must go before the
+// reducer. Reductions are plain sums (the loss is already divided by the token count of the whole
+// global batch), in the type of the gradients: bf16 ones are rounded with every rank that is added.
+// On a group of one nothing is placed and every call is a no-op.
 #pragma once
 
 #include <memory>

@@ -268,7 +268,7 @@ TEST_F(CudaAttention, TwoRunsGiveTheSameBits) {
 // Documents of several tiles of keys, whose shares of a query's gradient may meet in any order.
 TEST_F(CudaAttention, CudnnRepeatsItsBitsWhereNothingIsMeasured) {
   const std::vector<std::string_view> labels = attention_backward.labels(Device::kCuda);
-  if (std::ranges::find(labels, "cudnn") == labels.end()) GTEST_SKIP() << "this build has no cuDNN";
+  if (std::ranges::find(labels, "cudnn") == labels.end()) GTEST_SKIP() << "no card with cuDNN";
   const Choice forward(attention_forward, "cudnn"), backward(attention_backward, "cudnn");
   tuning_of(*runtime_)->measure = false;
   const Problem p{{4, 2, 64}, {700, 3, 390}};

@@ -47,6 +47,7 @@ NARROW = {
 SPILLS = {
     "rope": (8, "argument reduction of double-precision sines"),
     "step_state": (8, "one thread that advances the clock"),
+    "rms_norm_weight": (2, "a word stored before the loops and read behind them, on sm_80"),
     "attention_ragged": (40, "strides of three tensors, indexed at run time, by one thread per document"),
     "attention_plain_forward": (64, "the fallback of any head_dim; not tuned"),
     "attention_plain_backward": (96, "the fallback of any head_dim; not tuned"),

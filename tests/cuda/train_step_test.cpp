@@ -136,7 +136,7 @@ TEST_F(CudaTrainStep, RecordingsOfBf16GradientsGiveTheSameBits) {
 // cuDNN sees the empty documents that fill a recording, and none where nothing is recorded.
 TEST_F(CudaTrainStep, RecordingsByCudnnFollowTheOwnAttention) {
   const std::vector<std::string_view> labels = attention_forward.labels(Device::kCuda);
-  if (std::ranges::find(labels, "cudnn") == labels.end()) GTEST_SKIP() << "this build has no cuDNN";
+  if (std::ranges::find(labels, "cudnn") == labels.end()) GTEST_SKIP() << "no card with cuDNN";
   TraineeOptions options = on_card(true);
   options.compute = DType::kBF16;
   const Outcome want = train(options, Reading::kLate);

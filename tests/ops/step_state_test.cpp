@@ -106,60 +106,38 @@ class Clock {
   Tensor tensor_;
 };
 
-// The numbers of the second update, by hand: norm 3, t = 1 in a warm-up of 10.
-REGISTER_OP_CASE({.name = "advance_step",
-                  .inputs = {{.name = "sum_squares",
-                              .shape = {1},
-                              .values = [](const Shape&) { return Values{9.0}; },
-                              .dtype = DType::kF64}},
-                  .run = [](const std::vector<Tensor>& in) -> std::vector<Tensor> {
-                    Runtime& runtime = in[0].runtime();
-                    Tensor state = step_state_tensor(runtime, {.updates = 1});
-                    advance_step(in[0].device(), in[0], cosine_options(), state);
-                    const StepState now = read_step_state(state);
-                    return {from_values(runtime,
-                                        {static_cast<double>(now.updates), now.lr, now.grad_norm,
-                                         now.grad_factor, now.bias1, now.bias2},
-                                        {6}, DType::kF64)};
-                  },
-                  .composed = [](const std::vector<Values>&) -> std::vector<Values> {
-                    return {{2.0, 2e-4, 3.0, 1 / (3.0 + 1e-6), 1 - 0.9 * 0.9, 1 - 0.95 * 0.95}};
-                  },
-                  .tolerance = {.f32 = 1e-12},
-                  .slots = {&advance_step},
-                  .dtypes = {DType::kF32},
-                  .differentiable = 0,
-                  .strided = false,
-                  .empty = false});
-
-// Two sums: the second is the norm, as for a parameter group that is clipped alone.
-REGISTER_OP_CASE({.name = "advance_step_of_a_group",
-                  .inputs = {{.name = "sum_squares",
-                              .shape = {2},
-                              .values =
-                                  [](const Shape&) {
-                                    return Values{100.0, 16.0};
-                                  },
-                              .dtype = DType::kF64}},
-                  .run = [](const std::vector<Tensor>& in) -> std::vector<Tensor> {
-                    Runtime& runtime = in[0].runtime();
-                    Tensor state = step_state_tensor(runtime, {.updates = 1});
-                    advance_step(in[0].device(), in[0], cosine_options(), state);
-                    const StepState now = read_step_state(state);
-                    return {from_values(runtime,
-                                        {static_cast<double>(now.updates), now.grad_norm,
-                                         now.grad_factor, static_cast<double>(now.skip)},
-                                        {4}, DType::kF64)};
-                  },
-                  .composed = [](const std::vector<Values>&) -> std::vector<Values> {
-                    return {{2.0, 4.0, 1 / (4.0 + 1e-6), 0.0}};
-                  },
-                  .tolerance = {.f32 = 1e-12},
-                  .slots = {&advance_step},
-                  .dtypes = {DType::kF32},
-                  .differentiable = 0,
-                  .strided = false,
-                  .empty = false});
+// The numbers of the second update, by hand: t = 1 in a warm-up of 10, clipped to 1. The norm is
+// that of the last sum.
+OpCase second_update(const std::string& name, const Values& sums) {
+  return {.name = name,
+          .inputs = {{.name = "sum_squares",
+                      .shape = {static_cast<int64_t>(sums.size())},
+                      .values = [sums](const Shape&) { return sums; },
+                      .dtype = DType::kF64}},
+          .run = [](const std::vector<Tensor>& in) -> std::vector<Tensor> {
+            Runtime& runtime = in[0].runtime();
+            Tensor state = step_state_tensor(runtime, {.updates = 1});
+            advance_step(in[0].device(), in[0], cosine_options(), state);
+            const StepState now = read_step_state(state);
+            return {from_values(runtime,
+                                {static_cast<double>(now.updates), static_cast<double>(now.skip),
+                                 now.lr, now.grad_norm, now.grad_factor, now.bias1, now.bias2},
+                                {7}, DType::kF64)};
+          },
+          .composed =
+              [norm = std::sqrt(sums.back())](const std::vector<Values>&) -> std::vector<Values> {
+            return {{2.0, 0.0, 2e-4, norm, 1 / (norm + 1e-6), 1 - 0.9 * 0.9, 1 - 0.95 * 0.95}};
+          },
+          .tolerance = {.f32 = 1e-12},
+          .slots = {&advance_step},
+          .dtypes = {DType::kF32},
+          .differentiable = 0,
+          .strided = false,
+          .empty = false};
+}
+REGISTER_OP_CASE(second_update("advance_step", {9.0}));
+// Two sums: all parameters, and a group of them that is clipped alone.
+REGISTER_OP_CASE(second_update("advance_step_of_a_group", {100.0, 16.0}));
 
 // A veto skips a step whose norm is good, and leaves the loss scale alone.
 REGISTER_OP_CASE({.name = "advance_step_veto",

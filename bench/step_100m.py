@@ -32,6 +32,7 @@ ROOT = Path(__file__).resolve().parent.parent
 BATCH, LENGTH = 2, 512
 WARM_UP = 1  # steps of every run of Inkstone; torch warms up once
 RIVAL_WARM_UP = 2
+LOOK_EVERY = 0.01  # seconds between two looks at the metrics of a run
 
 BF16_STATES = ["model.dtype=bf16", "optim.state_dtype=bf16"]
 PAIRS = {
@@ -61,6 +62,7 @@ class Side:
             "tokens_per_s": BATCH * LENGTH / self.median(),
             "spread": machine.spread(self.seconds),
             "steps": len(self.seconds),
+            "seconds": [round(seconds, 4) for seconds in self.seconds],
             "peak_rss": self.peak_rss,
         }
 
@@ -89,10 +91,14 @@ def run_part(binary: Path, run_file: str, steps: int, overrides: list[str]) -> P
         start = time.perf_counter()
         with open(error, "wb") as sink:
             process = subprocess.Popen(command, stdout=sink, stderr=sink)
+        metrics, size = run / "metrics.jsonl", 0
         rows, cpu = [], []
         while len(rows) < steps and process.poll() is None:
-            time.sleep(0.002)
-            rows = step_rows(run / "metrics.jsonl")
+            # Looking is to cost next to nothing: the run computes on all cores.
+            time.sleep(LOOK_EVERY)
+            if size == (size := metrics.stat().st_size if metrics.exists() else 0):
+                continue
+            rows = step_rows(metrics)
             cpu += [cpu_seconds(process.pid)] * (len(rows) - len(cpu))
         seconds = time.perf_counter() - start
         if process.returncode is not None:

@@ -52,7 +52,7 @@ concept HasWordForm = HasFields<T> && requires(T& t) {
 };
 
 template <class E>
-constexpr bool has_planned = requires {
+constexpr bool kHasPlanned = requires {
   Choices<E>::kPlanned;
 };
 
@@ -84,7 +84,7 @@ E read_choice(const ConfigNode& node, const std::string& key) {
   if (node.kind != ConfigNode::Kind::kScalar) refuse_value(node, key, expected);
   for (const Choice<E>& choice : Choices<E>::kBuilt)
     if (choice.name == node.text) return choice.value;
-  if constexpr (has_planned<E>) {
+  if constexpr (kHasPlanned<E>) {
     for (const std::string_view name : Choices<E>::kPlanned)
       if (name == node.text) refuse_value(node, key, expected, node.text + " is not built yet");
   }

@@ -9,6 +9,7 @@
 #include "engine/tensor/cuda_error.h"
 #include "engine/tensor/cuda_graph.h"
 #include "engine/tensor/cuda_staging.h"
+#include "engine/tensor/out_of_memory.h"
 
 namespace ink {
 namespace {
@@ -43,9 +44,29 @@ void check_cuda(cudaError_t result, const std::string& what) {
   (void)cudaGetLastError();  // it is reported here: the next launch must not report it again
   const std::string message =
       fmt::format("[{}] {}: {}", what, cudaGetErrorName(result), cudaGetErrorString(result));
-  if (result == cudaErrorMemoryAllocation)
-    throw Error(ExitCode::kOutOfMemory, "device memory", message);
-  throw InternalError(message);
+  switch (result) {
+    case cudaErrorMemoryAllocation:
+      throw Error(ExitCode::kOutOfMemory, "memory", message,
+                  "nvidia-smi shows what else uses the card's memory");
+    case cudaErrorDevicesUnavailable:
+      throw Error(
+          ExitCode::kConfig, "train.device", message,
+          "another process has the card for itself (nvidia-smi shows which, and the compute "
+          "mode)");
+    case cudaErrorNoKernelImageForDevice:
+    case cudaErrorUnsupportedPtxVersion:
+      throw Error(ExitCode::kConfig, "train.device", message,
+                  "this build has no code for the card that its driver takes: build with the "
+                  "preset cuda-release, or install a newer driver");
+    case cudaErrorECCUncorrectable:
+    case cudaErrorNvlinkUncorrectable:
+    case cudaErrorHardwareStackError:
+      throw Error(ExitCode::kInternal, "device", message,
+                  "the card reports a fault of its own: see nvidia-smi -q and Xid lines in the "
+                  "system's log");
+    default:
+      throw InternalError(message);
+  }
 }
 
 void* CudaAllocator::system_allocate(int64_t bytes) {
@@ -155,10 +176,22 @@ void CudaBackend::interlude(std::function<void()> work) {
   recording_->interlude(std::move(work));
 }
 
+void CudaBackend::check(cudaError_t result, const std::string& what) const {
+  if (result != cudaErrorMemoryAllocation) return check_cuda(result, what);
+  (void)cudaGetLastError();
+  out_of_memory(what);
+}
+
+void CudaBackend::out_of_memory(const std::string& what) const {
+  throw OutOfMemory(
+      "memory", fmt::format("[{}] driver and libraries find no room beside these tensors", what), 0,
+      allocator_.report());
+}
+
 void CudaBackend::launched(const char* op) {
   recent_[launches_++ % recent_.size()] = op;
-  check_cuda(cudaGetLastError(), op);
-  if (wait_after_launch_) check_cuda(cudaStreamSynchronize(stream_), op);
+  check(cudaGetLastError(), op);
+  if (wait_after_launch_) check(cudaStreamSynchronize(stream_), op);
 }
 
 std::string CudaBackend::recent_ops() const {

@@ -75,6 +75,9 @@ class CudaBackend final : public DeviceBackend {
   // 75, 80, 86, 89, 90 ...
   [[nodiscard]] int capability() const { return properties_.major * 10 + properties_.minor; }
 
+  // check_cuda(); where memory ran out in the driver or a library, with the table.
+  void check(cudaError_t result, const std::string& what) const;
+  [[noreturn]] void out_of_memory(const std::string& what) const;
   // Called after every launch: surfaces a refused one and remembers the name.
   void launched(const char* op);
 

@@ -44,7 +44,12 @@ void CudaGraph::end_part(std::function<void()> host) {
   cudaError_t made = cudaGraphGetNodes(graph, nullptr, &nodes);
   if (made == cudaSuccess && nodes > 0) made = cudaGraphInstantiate(&exec, graph, 0);
   (void)cudaGraphDestroy(graph);
-  check_cuda(made, "cudaGraphInstantiate");
+  if (made != cudaSuccess) {
+    (void)cudaGetLastError();
+    // Memory for the graph itself, too: what it holds can still be done without one.
+    throw InternalError(fmt::format("[cudaGraphInstantiate] {}: {}", cudaGetErrorName(made),
+                                    cudaGetErrorString(made)));
+  }
   parts_.emplace_back().device.reset(exec);
   parts_.back().host = std::move(host);
 }
@@ -52,7 +57,7 @@ void CudaGraph::end_part(std::function<void()> host) {
 void CudaGraph::launch() {
   for (const Part& part : parts_) {
     if (part.device) {
-      check_cuda(cudaGraphLaunch(part.device.get(), backend_.stream()), "cudaGraphLaunch");
+      backend_.check(cudaGraphLaunch(part.device.get(), backend_.stream()), "cudaGraphLaunch");
       backend_.launched("micro-batch graph");
     }
     if (part.host) part.host();

@@ -37,12 +37,13 @@ MicroBatch::MicroBatch(Runtime& runtime, const Decoder& model, const ParameterTa
       model_(model),
       table_(table),
       options_(options),
-      recording_(options.graphs && runtime.device() == Device::kCuda),
+      pooled_(options.graphs && runtime.device() == Device::kCuda),
+      recording_(pooled_),
       documents_(options.documents) {}
 
 void MicroBatch::run(const HostBatch& host, const LmLossOptions& loss_options, int64_t step,
                      Reducer* reducer, Tensor& loss) {
-  if (!recording_) {
+  if (!pooled_) {
     Batch batch = to_device(runtime_, in_shape(host), loss_options.divisor, step);
     batch.step_state = loss_options.step_state;
     copy(loss, compute(batch, loss_options, reducer));
@@ -50,22 +51,20 @@ void MicroBatch::run(const HostBatch& host, const LmLossOptions& loss_options, i
   }
   load(host, loss_options, step);
   const GraphPools pools(runtime_.allocator());
-  Recording& recording = recordings_[{.reduced = reducer != nullptr, .gradients = gradients()}];
-  const bool first = !std::exchange(recording.seen, true);
-  if (!first && !recording.graph) record(recording, loss_options, reducer);
-  if (!recording.graph) {
+  const Recording* recording = recorded(loss_options, reducer);
+  if (recording == nullptr) {
     copy(loss, compute(inputs_, loss_options, reducer));
     return;
   }
-  recording.graph->launch();
+  recording->graph->launch();
   ++launches_;
-  set_gradients(recording.gradients_after);
-  scores_ = recording.scores;
-  copy(loss, recording.loss);
+  set_gradients(recording->gradients_after);
+  scores_ = recording->scores;
+  copy(loss, recording->loss);
 }
 
 void MicroBatch::between(const std::function<void()>& work) {
-  if (!recording_) return work();
+  if (!pooled_) return work();
   const GraphPools pools(runtime_.allocator());
   work();
 }
@@ -111,6 +110,16 @@ void MicroBatch::load(const HostBatch& host, const LmLossOptions& loss_options, 
     inputs_ = to_device(runtime_, padded, loss_options.divisor, step);
     inputs_.step_state = loss_options.step_state;
   }
+}
+
+MicroBatch::Recording* MicroBatch::recorded(const LmLossOptions& loss_options, Reducer* reducer) {
+  if (!recording_) return nullptr;
+  Recording& recording = recordings_[{.reduced = reducer != nullptr, .gradients = gradients()}];
+  if (!std::exchange(recording.seen, true)) return nullptr;
+  if (!recording.graph) record(recording, loss_options, reducer);
+  if (recording_) return &recording;
+  recordings_.clear();
+  return nullptr;
 }
 
 // Device work is only noted down here, but the host's view of the gradients changes as if it were

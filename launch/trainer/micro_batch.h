@@ -5,7 +5,8 @@
 // second is recorded, and from then on the recording is launched as a whole. Kinds differ in the
 // gradients that a micro-batch finds to add to, and in whether it is reduced. What changes from
 // step to step is read on the device (StepState). Where a recording is not possible, micro-batches
-// go on as they come, and take_note() says why.
+// go on as they come in the same memory, and take_note() says why; memory that runs out in a
+// recording is an error like everywhere.
 #pragma once
 
 #include <functional>
@@ -71,6 +72,8 @@ class MicroBatch {
   [[nodiscard]] Tensor compute(const Batch& batch, const LmLossOptions& loss_options,
                                Reducer* reducer);
   void load(const HostBatch& host, const LmLossOptions& loss_options, int64_t step);
+  // Of this kind; nullptr: the micro-batch is to run as it comes.
+  [[nodiscard]] Recording* recorded(const LmLossOptions& loss_options, Reducer* reducer);
   void record(Recording& recording, const LmLossOptions& loss_options, Reducer* reducer);
   [[nodiscard]] std::vector<bool> gradients() const;
   void set_gradients(const std::vector<bool>& there);
@@ -79,7 +82,9 @@ class MicroBatch {
   const Decoder& model_;
   const ParameterTable& table_;
   MicroBatchOptions options_;
-  bool recording_;
+  // What the pools of recordings have taken stays theirs: once begun, they are used to the end.
+  const bool pooled_;
+  bool recording_;     // not given up
   Batch inputs_;       // where recordings find their micro-batch
   int64_t documents_;  // capacity; one that was not known is exceeded and doubled
   std::map<Kind, Recording> recordings_;

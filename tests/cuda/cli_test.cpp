@@ -271,6 +271,16 @@ TEST_F(CudaRun, ACardThatIsFullEndsWithSeven) {
     EXPECT_NE(result.err.find(word), std::string::npos) << word << " in " << result.err;
 }
 
+// Code of kernels is loaded when they are first launched: the allocator may have left no room.
+TEST_F(CudaRun, NoRoomForAKernelEndsWithSevenToo) {
+  const ChildResult result =
+      run({"train", "run.yaml", "--out", "run", "--quiet"}, {{"EMULATED_REFUSAL", "60"}});
+  EXPECT_EQ(result.code, 7) << result.err;
+  for (const char* word :
+       {"error[7]: memory: [", "no room", "activations", "hint: by the estimate"})
+    EXPECT_NE(result.err.find(word), std::string::npos) << word << " in " << result.err;
+}
+
 // A kernel that fails shows at the next wait: the message names what was launched last.
 TEST_F(CudaRun, AFailedKernelIsNamed) {
   const ChildResult result = run({"train", "run.yaml", "--out", "run", "--quiet"},

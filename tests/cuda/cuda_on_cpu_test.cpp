@@ -240,6 +240,26 @@ TEST_F(CudaOnCpu, FailuresNameTheOpAndMemoryRunsOut) {
   cuda_on_cpu::set_device_memory(std::size_t{8} << 30);
 }
 
+TEST(CudaOnCpuMachine, WhatACardSaysHasTheCodeOfItsCause) {
+  const auto code_of = [](cudaError_t result) {
+    try {
+      check_cuda(result, "call");
+    } catch (const Error& error) {
+      EXPECT_NE(std::string(error.what()).find("[call]"), std::string::npos);
+      return std::pair(error.code(), !error.hint().empty());
+    }
+    return std::pair(ExitCode::kDone, false);
+  };
+  using Outcome = std::pair<ExitCode, bool>;
+  EXPECT_EQ(code_of(cudaSuccess), Outcome(ExitCode::kDone, false));
+  EXPECT_EQ(code_of(cudaErrorLaunchFailure), Outcome(ExitCode::kInternal, false));
+  EXPECT_EQ(code_of(cudaErrorMemoryAllocation), Outcome(ExitCode::kOutOfMemory, true));
+  for (const cudaError_t result : {cudaErrorDevicesUnavailable, cudaErrorNoKernelImageForDevice,
+                                   cudaErrorUnsupportedPtxVersion})
+    EXPECT_EQ(code_of(result), Outcome(ExitCode::kConfig, true)) << result;
+  EXPECT_EQ(code_of(cudaErrorECCUncorrectable), Outcome(ExitCode::kInternal, true));
+}
+
 TEST(CudaOnCpuMachine, WithoutACardTheErrorNamesDriverAndRuntime) {
   cuda_on_cpu::set_devices(0);
   try {

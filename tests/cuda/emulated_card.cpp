@@ -1,6 +1,7 @@
 // The card of the emulated program, from the environment, so that a test can take it away, make it
 // small or let it fail: EMULATED_CARDS, EMULATED_CAPABILITY (90), EMULATED_MEMORY (bytes),
-// EMULATED_STREAMS=late, EMULATED_FAILURE (number of the launch that fails).
+// EMULATED_STREAMS=late, EMULATED_FAILURE (number of the launch that fails), EMULATED_REFUSAL (of
+// the one for whose code there is no memory).
 #include <cuda_runtime.h>
 
 #include <cstdlib>
@@ -22,6 +23,7 @@ void with_number(const char* name, F&& f) {
   });
   with_number("EMULATED_MEMORY", [](long long n) { set_device_memory(static_cast<size_t>(n)); });
   with_number("EMULATED_FAILURE", [](long long n) { fail_launch(n); });
+  with_number("EMULATED_REFUSAL", [](long long n) { refuse_launch(n); });
   const char* streams = std::getenv("EMULATED_STREAMS");
   if (streams != nullptr && std::strcmp(streams, "late") == 0) set_streams(Streams::kLate);
   return true;

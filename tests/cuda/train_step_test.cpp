@@ -10,6 +10,7 @@
 
 #include "engine/ops/attention.h"
 #include "engine/tensor/devices.h"
+#include "engine/tensor/out_of_memory.h"
 #include "parallel/comm/self_group.h"
 #include "tests/support/trainee.h"
 
@@ -53,11 +54,25 @@ class CudaTrainStep : public testing::Test {
     attention_backward.choose(Device::kCuda, {});
   }
 
-  static TraineeOptions on_card(bool graphs) {
+  [[nodiscard]] TraineeOptions on_card(bool graphs) const {
     TraineeOptions options;
     options.device = Device::kCuda;
     options.graphs = graphs;
+    options.max_length = graphs ? fixture_.length() : 0;
     return options;
+  }
+  // With room for the documents of every micro-batch: none is recorded anew.
+  [[nodiscard]] TraineeOptions recorded_once() const {
+    TraineeOptions options = on_card(true);
+    options.documents = fixture_.length();
+    return options;
+  }
+  // A row as one document, the fewest there can be.
+  [[nodiscard]] HostBatch whole_row(int64_t row) const {
+    HostBatch batch = fixture_.pack(0, {row});
+    batch.max_seqlen = batch.cu_seqlens.back();
+    batch.cu_seqlens = {0, batch.max_seqlen};
+    return batch;
   }
 
   // Of one size and of different documents.
@@ -102,7 +117,7 @@ class CudaTrainStep : public testing::Test {
 // Two kinds: the first micro-batch of a step, and the one that finds gradients. Both are seen in
 // step 1, recorded and launched in step 2. Dropout draws by the step number on the device.
 TEST_F(CudaTrainStep, RecordedMicroBatchesGiveTheSameBits) {
-  TraineeOptions plain = on_card(false), graphs = on_card(true);
+  TraineeOptions plain = on_card(false), graphs = recorded_once();
   plain.dropout = graphs.dropout = 0.25;
   const Outcome want = train(plain, Reading::kAtOnce);
   const Outcome got = train(graphs, Reading::kLate);
@@ -114,7 +129,7 @@ TEST_F(CudaTrainStep, RecordedMicroBatchesGiveTheSameBits) {
 // bf16 weights, gradients and moments: the graphs add to the same gradients, which stay where they
 // are, in their type.
 TEST_F(CudaTrainStep, RecordingsOfBf16GradientsGiveTheSameBits) {
-  TraineeOptions plain = on_card(false), graphs = on_card(true);
+  TraineeOptions plain = on_card(false), graphs = recorded_once();
   for (TraineeOptions* options : {&plain, &graphs}) {
     options->compute = DType::kBF16;
     options->optim.state_dtype = options->optim.grad_dtype = StateDtype::kBf16;
@@ -143,7 +158,8 @@ TEST_F(CudaTrainStep, RecordingsByCudnnFollowTheOwnAttention) {
   attention_forward.choose(Device::kCuda, "cudnn");
   attention_backward.choose(Device::kCuda, "cudnn");
   for (const bool graphs : {false, true}) {
-    options.graphs = graphs;
+    options = on_card(graphs);
+    options.compute = DType::kBF16;
     const Outcome got = train(options, Reading::kLate);
     for (size_t t = 0; t < want.losses.size(); ++t) {
       EXPECT_NEAR(got.losses[t], want.losses[t], 2e-3 * want.losses[t]) << "step " << t + 1;
@@ -177,17 +193,15 @@ TEST_F(CudaTrainStep, KnownDocumentsAreRecordedOnce) {
     Trainee trainee(golden_, *alone_, options);
     std::vector<double> losses;
     for (int64_t step = 0; step < 4; ++step) {
-      HostBatch batch = fixture_.pack(0, {0});
-      const int32_t length = batch.cu_seqlens.back();
-      if (step == 0) batch.cu_seqlens = {0, length};  // one document, then four
-      if (step > 0) batch.cu_seqlens = {0, 9, 20, 40, length};
-      batch.max_seqlen = length;
+      HostBatch batch = whole_row(0);  // then four documents
+      const int32_t length = batch.max_seqlen;
+      if (step > 0) batch.cu_seqlens = {0, length / 8, length / 3, length / 2, length};
       losses.push_back(trainee.step().run({&batch, 1}, batch.trained, step + 1).loss);
     }
     return std::pair(trainee.step().graph_launches(), losses);
   };
   const auto [grown, want] = launches(0);
-  const auto [known, got] = launches(Fixture::kLength);
+  const auto [known, got] = launches(fixture_.length());
   EXPECT_EQ(got, want);
   EXPECT_EQ(grown, 2) << "the second micro-batch begins anew";
   EXPECT_EQ(known, 3);
@@ -217,15 +231,13 @@ TEST_F(CudaTrainStep, AnotherShapeIsRecordedAnew) {
     Trainee trainee(golden_, *alone_, on_card(graphs));
     std::vector<double> losses;
     int64_t step = 0;
-    const auto steps = [&](std::initializer_list<int64_t> rows, int count) {
-      for (int i = 0; i < count; ++i, ++step) {
-        const HostBatch batch = fixture_.pack(0, rows);
-        losses.push_back(trainee.step().run({&batch, 1}, batch.trained, step + 1).loss);
-      }
+    const auto steps = [&](const HostBatch& batch, int count) {
+      for (int i = 0; i < count; ++i)
+        losses.push_back(trainee.step().run({&batch, 1}, batch.trained, ++step).loss);
     };
-    steps({9}, 2);
-    steps({6}, 2);
-    steps({0, 1}, 3);
+    steps(whole_row(3), 2);
+    steps(fixture_.pack(0, {3}), 2);
+    steps(fixture_.pack(0, {0, 1}), 3);
     return std::pair(losses, trainee.step().graph_launches());
   };
   const auto [want, none] = run(false);
@@ -240,7 +252,7 @@ TEST_F(CudaTrainStep, AnotherShapeIsRecordedAnew) {
 TEST_F(CudaTrainStep, WhatRunsBetweenLaunchesLeavesThemAlone) {
   enum class Between : uint8_t { kNothing, kForward, kEvaluation };
   const auto run = [&](Between between) {
-    Trainee trainee(golden_, *alone_, on_card(true));
+    Trainee trainee(golden_, *alone_, recorded_once());
     std::vector<double> losses;
     for (int64_t step = 0; step < 3; ++step) {
       const HostBatch batch = fixture_.pack(step, {0}), other = fixture_.pack(step, {2});
@@ -269,8 +281,8 @@ TEST_F(CudaTrainStep, WhatRunsBetweenLaunchesLeavesThemAlone) {
 TEST_F(CudaTrainStep, EvaluationOfMoreDocumentsMakesRoomForThem) {
   const auto run = [&](bool evaluated) {
     Trainee trainee(golden_, *alone_, on_card(true));
-    const HostBatch few = fixture_.pack(0, {9}), many = fixture_.pack(0, {6});
-    EXPECT_GT(many.cu_seqlens.size(), 2 * few.cu_seqlens.size() - 1) << "fits in what there is";
+    const HostBatch few = whole_row(3), many = fixture_.pack(0, {3});
+    EXPECT_GT(many.cu_seqlens.size(), few.cu_seqlens.size() + 1) << "fits in what there is";
     for (int64_t step = 1; step <= 5; ++step) {
       trainee.step().run({&few, 1}, few.trained, step);
       if (!evaluated || step != 3) continue;
@@ -355,6 +367,56 @@ TEST_F(CudaTrainStep, WhatCannotBeRecordedIsRefusedAndTheCardGoesOn) {
   graph->launch();
   EXPECT_EQ(to_vector<float>(y), (std::vector<float>{1, 2}));
 }
+
+// Both kinds have run as they come; the first recording needs what they needed.
+TEST_F(CudaTrainStep, MemoryThatRunsOutInARecordingIsNamed) {
+  Trainee trainee(golden_, *alone_, recorded_once());
+  const std::vector<HostBatch> batches = micro_batches(0);
+  const auto step = [&](int64_t number) {
+    static_cast<void>(trainee.step().run(batches, fixture_.trained(0), number));
+  };
+  step(1);
+  Allocator& allocator = trainee.runtime().allocator();
+  const MemoryReport report = allocator.report();
+  allocator.set_limit((report.total + report.total_peak) / 2);
+  try {
+    step(2);
+    ADD_FAILURE() << "half of the memory was enough";
+  } catch (const OutOfMemory& error) {
+    EXPECT_EQ(error.code(), ExitCode::kOutOfMemory);
+    EXPECT_NE(std::string_view(error.what()).find("activations"), std::string_view::npos);
+    EXPECT_GT(error.wanted(), 0);
+  }
+  EXPECT_EQ(trainee.step().graph_launches(), 0);
+  EXPECT_EQ(trainee.step().take_note(), "");
+  allocator.set_limit(0);
+  EXPECT_FALSE(trainee.parameters().empty()) << "the card goes on";
+}
+
+#ifdef INKSTONE_CUDA_ON_CPU_TEST
+// Micro-batches go on in the memory that they were to be recorded in.
+TEST_F(CudaTrainStep, GraphsThatTheDriverRefusesCostNoMemory) {
+  const auto run = [&](bool refused) {
+    cuda_on_cpu::refuse_graphs(refused ? cudaErrorMemoryAllocation : cudaSuccess);
+    Trainee trainee(golden_, *alone_, recorded_once());
+    std::vector<int64_t> reserved;
+    for (int64_t step = 0; step < 3; ++step) {
+      const std::vector<HostBatch> batches = micro_batches(step);
+      static_cast<void>(trainee.step().run(batches, fixture_.trained(step), step + 1));
+      reserved.push_back(trainee.runtime().allocator().report().reserved);
+    }
+    cuda_on_cpu::refuse_graphs(cudaSuccess);
+    EXPECT_EQ(trainee.step().graph_launches(), refused ? 0 : 4);
+    EXPECT_EQ(trainee.step().take_note().find("not recorded") != std::string::npos, refused);
+    return std::pair(trainee.parameters(), reserved);
+  };
+  const auto [want, recorded] = run(false);
+  const auto [got, plain] = run(true);
+  EXPECT_EQ(got, want);
+  EXPECT_EQ(plain[2], plain[0]);
+  EXPECT_LE(plain[2], recorded[2]);
+}
+#endif
 
 // What the host does in the middle of a recording is done at every launch, at its place.
 TEST_F(CudaTrainStep, InterludesAreDoneAtEveryLaunch) {

@@ -46,9 +46,14 @@ std::string machine_text(const CudaBackend& backend) {
                      backend.properties().multiProcessorCount, driver, cublasLtGetVersion());
 }
 
-CublasLtPtr<cublasLtContext> make_handle() {
+void check_with_table(const CudaBackend& backend, cublasStatus_t status, const std::string& what) {
+  if (status == CUBLAS_STATUS_ALLOC_FAILED) backend.out_of_memory(what);
+  check_cublas(status, what);
+}
+
+CublasLtPtr<cublasLtContext> make_handle(const CudaBackend& backend) {
   cublasLtHandle_t handle = nullptr;
-  check_cublas(cublasLtCreate(&handle), "cublasLtCreate");
+  check_with_table(backend, cublasLtCreate(&handle), "cublasLtCreate");
   return CublasLtPtr<cublasLtContext>(handle);
 }
 
@@ -112,7 +117,7 @@ void check_cublas(cublasStatus_t status, const std::string& what) {
 // The library's own default workspace is 32 MiB on Hopper; older cards split less.
 CublasLt::CublasLt(CudaBackend& backend)
     : backend_(backend),
-      handle_(make_handle()),
+      handle_(make_handle(backend)),
       most_workspace_((backend.capability() >= 90 ? int64_t{32} : int64_t{8}) << 20),
       tuning_(machine_text(backend)) {}
 
@@ -276,7 +281,8 @@ void CublasLt::run(Runtime& runtime, const GemmProblem& problem) {
   GemmPlan& plan = plan_of(runtime, problem);
   if (!plan.settled && may_measure(runtime, problem)) measure(runtime, problem, plan);
   const cublasStatus_t status = enqueue(runtime, problem, plan);
-  if (status != CUBLAS_STATUS_SUCCESS) check_cublas(status, "linear " + problem.shape.text());
+  if (status != CUBLAS_STATUS_SUCCESS)
+    check_with_table(backend_, status, "linear " + problem.shape.text());
   backend_.launched("linear");
 }
 

@@ -25,15 +25,15 @@ void launch(CudaBackend& backend, const char* op, const LaunchShape& shape, void
   constexpr int64_t kAlwaysAllowed = int64_t{48} << 10;
   if (shape.grid.x == 0 || shape.grid.y == 0 || shape.grid.z == 0) return;
   if (shape.shared_bytes > kAlwaysAllowed)
-    check_cuda(cudaFuncSetAttribute(kernel, cudaFuncAttributeMaxDynamicSharedMemorySize,
-                                    static_cast<int>(shape.shared_bytes)),
-               op);
+    backend.check(cudaFuncSetAttribute(kernel, cudaFuncAttributeMaxDynamicSharedMemorySize,
+                                       static_cast<int>(shape.shared_bytes)),
+                  op);
   cudaLaunchConfig_t config{};
   config.gridDim = shape.grid;
   config.blockDim = shape.block;
   config.dynamicSmemBytes = static_cast<size_t>(shape.shared_bytes);
   config.stream = backend.stream();
-  check_cuda(cudaLaunchKernelEx(&config, kernel, std::forward<A>(arguments)...), op);
+  backend.check(cudaLaunchKernelEx(&config, kernel, std::forward<A>(arguments)...), op);
   backend.launched(op);
 }
 

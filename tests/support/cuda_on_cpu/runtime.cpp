@@ -21,7 +21,7 @@ struct Machine {
   std::size_t memory = std::size_t{8} << 30, used = 0;
   std::map<void*, std::size_t> blocks, pinned;
   std::map<const void*, int> max_shared;
-  long long launches = 0, failing = 0;
+  long long launches = 0, failing = 0, refused = 0;
 };
 
 Machine& machine() {
@@ -79,6 +79,7 @@ void set_capability(int major, int minor) {
 }
 void set_device_memory(std::size_t bytes) { machine().memory = bytes; }
 void fail_launch(long long number) { machine().failing = number; }
+void refuse_launch(long long number) { machine().refused = number; }
 
 cudaError_t set_max_shared(const void* kernel, int bytes) {
   auto& it = machine();
@@ -95,7 +96,8 @@ cudaError_t enqueue_launch(const cudaLaunchConfig_t& config, const void* kernel,
     const std::lock_guard lock(machine().mutex);
     if (!fits(config, kernel)) return fail(cudaErrorInvalidConfiguration);
     log_launch(config, kernel, machine().major * 10 + machine().minor);
-    if (++machine().launches == machine().failing)
+    if (++machine().launches == machine().refused) return fail(cudaErrorMemoryAllocation);
+    if (machine().launches == machine().failing)
       body = [] { throw std::runtime_error("this launch was asked to fail"); };
   }
   return enqueue(config.stream, [config, body = std::move(body), turns = order()] {

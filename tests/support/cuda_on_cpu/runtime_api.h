@@ -25,10 +25,16 @@ enum cudaError_t {
   cudaErrorMemoryAllocation = 2,
   cudaErrorInvalidConfiguration = 9,
   cudaErrorInsufficientDriver = 35,
+  cudaErrorDevicesUnavailable = 46,
   cudaErrorNoDevice = 100,
   cudaErrorInvalidDevice = 101,
+  cudaErrorNoKernelImageForDevice = 209,
+  cudaErrorECCUncorrectable = 214,
+  cudaErrorNvlinkUncorrectable = 220,
+  cudaErrorUnsupportedPtxVersion = 222,
   cudaErrorInvalidResourceHandle = 400,
   cudaErrorNotReady = 600,
+  cudaErrorHardwareStackError = 714,
   cudaErrorLaunchFailure = 719,
   cudaErrorStreamCaptureUnsupported = 900,
   cudaErrorUnknown = 999
@@ -122,6 +128,8 @@ void set_devices(int count);                // 0: as on a machine without a card
 void set_capability(int major, int minor);  // 7.5, 8.0, 8.6, 8.9, 9.0: limits follow
 void set_device_memory(std::size_t bytes);  // cudaMalloc fails past it
 void fail_launch(long long number);         // of the process, from 1: that kernel fails as it runs
+void refuse_launch(long long number);       // counted alike: there is no memory for that kernel
+void refuse_graphs(cudaError_t reason);     // what cudaGraphInstantiate says; cudaSuccess: it works
 
 // Puts work into a stream, as a launch or a library call does.
 cudaError_t enqueue(cudaStream_t stream, std::function<void()> work);

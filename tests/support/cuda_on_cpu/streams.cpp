@@ -47,6 +47,7 @@ namespace ink::cuda_on_cpu {
 namespace {
 
 Streams policy = Streams::kAtOnce;
+cudaError_t refusal = cudaSuccess;  // of graphs
 std::mutex registry_mutex;
 std::set<std::shared_ptr<CUstream_st>> registry;
 std::set<CUgraph_st*> open_captures;
@@ -123,6 +124,7 @@ bool all_joined(CUstream_st* origin) {
 }  // namespace
 
 void set_streams(Streams streams) { policy = streams; }
+void refuse_graphs(cudaError_t reason) { refusal = reason; }
 bool capturing() { return captures > 0; }
 
 cudaError_t enqueue(cudaStream_t stream, Work work) {
@@ -319,6 +321,7 @@ cudaError_t cudaStreamIsCapturing(cudaStream_t stream, cudaStreamCaptureStatus* 
 }
 
 cudaError_t cudaGraphInstantiate(cudaGraphExec_t* exec, cudaGraph_t graph, unsigned long long) {
+  if (ink::cuda_on_cpu::refusal != cudaSuccess) return remember(ink::cuda_on_cpu::refusal);
   *exec = new CUgraphExec_st{graph->work};  // freed by cudaGraphExecDestroy
   return cudaSuccess;
 }

@@ -403,8 +403,28 @@ TEST_F(CudaAttention, CachedKeys) {
 TEST_F(CudaAttention, RaggedBounds) {
   const std::vector<int64_t> strides = {1, 96};
   const RaggedBounds bounds = ragged_bounds(documents({3, 0, 5}), strides);
-  EXPECT_EQ(to_values(bounds.lengths), (Values{3, 0, 5}));
-  EXPECT_EQ(to_values(bounds.offsets), (Values{0, 3, 3, 8, 0, 288, 288, 768}));
+  EXPECT_EQ(to_values(bounds.lengths), (Values{3, 5, 0}));
+  EXPECT_EQ(to_values(bounds.offsets), (Values{0, 3, 8, 8, 0, 288, 768, 768}));
+}
+
+// More documents than threads, most of them empty, the first and the last too.
+TEST_F(CudaAttention, RaggedBoundsHaveEmptyDocumentsBehindAllOthers) {
+  std::vector<int64_t> lengths;
+  for (int64_t d = 0; d < 2500; ++d) lengths.push_back(d % 3 == 1 ? d % 7 : 0);
+  Values want_lengths, want_offsets;
+  double token = 0;
+  for (const int64_t length : lengths) {
+    if (length == 0) continue;
+    want_lengths.push_back(static_cast<double>(length));
+    want_offsets.push_back(token);
+    token += static_cast<double>(length);
+  }
+  want_lengths.resize(lengths.size(), 0);
+  want_offsets.resize(lengths.size() + 1, token);
+  const std::vector<int64_t> strides = {1};
+  const RaggedBounds bounds = ragged_bounds(documents(lengths), strides);
+  EXPECT_EQ(to_values(bounds.lengths), want_lengths);
+  EXPECT_EQ(to_values(bounds.offsets), want_offsets);
 }
 
 TEST_F(CudaAttention, HeadsAreCopiedThereAndBack) {

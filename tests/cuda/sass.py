@@ -28,7 +28,7 @@ REGISTER_STEP = 8
 # Kernels without 16-byte accesses to global memory in any instantiation, by file and name, and why that is meant.
 NARROW = {
     "attention_plain_forward:combine_splits": "one float of a split's sums per thread, coalesced",
-    "attention_ragged:fill_bounds": "one thread per document",
+    "attention_ragged:fill_bounds": "a run of documents per thread",
     "attention_ragged:transpose_tiles": "a tile of floats per warp, coalesced both ways",
     "cross_entropy:mean_of_tokens": "one block, in the order of tokens",
     "elementwise:sum_partial": "few partial sums",
@@ -48,7 +48,6 @@ SPILLS = {
     "rope": (8, "argument reduction of double-precision sines"),
     "step_state": (8, "one thread that advances the clock"),
     "rms_norm_weight": (2, "a word stored before the loops and read behind them, on sm_80"),
-    "attention_ragged": (40, "strides of three tensors, indexed at run time, by one thread per document"),
     "attention_plain_forward": (64, "the fallback of any head_dim; not tuned"),
     "attention_plain_backward": (96, "the fallback of any head_dim; not tuned"),
 }

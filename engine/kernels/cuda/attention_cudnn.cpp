@@ -20,8 +20,7 @@
 //     pair of the padded lengths, per document and head (use_dp_workspace): gigabytes for long
 //     documents. Such a graph is refused here, and flash_mma, which repeats its bits, takes it.
 //   * Documents of no tokens: the tests of cudnn-frontend ask for cuDNN 9.25. TransformerEngine has
-//     them behind the last one since 9.6, as recorded micro-batches do here; between others, before
-//     9.25, a card has to show it.
+//     them behind the last one since 9.6, and that is where ragged_bounds() puts them.
 //   * It sums gradients of shared heads from a copy per query head: the stride of dK and dV times
 //     the heads of a group, 4 bytes per element. So dK and dV are packed here: T * H * D elements.
 #include <cudnn_frontend.h>

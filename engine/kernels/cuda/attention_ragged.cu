@@ -5,6 +5,7 @@
 #include "engine/kernels/cuda/attention_rows.h"
 #include "engine/kernels/cuda/device.cuh"
 #include "engine/kernels/cuda/launch.h"
+#include "engine/kernels/cuda/scan.cuh"
 
 namespace ink {
 namespace {
@@ -12,17 +13,37 @@ namespace {
 constexpr int kThreads = 256;
 
 struct Strides {
-  int64_t of[RaggedBounds::kMostStrides];
+  static constexpr int32_t kMost = RaggedBounds::kMostStrides;
+  int64_t of[kMost];
 };
 
-__global__ void __launch_bounds__(kThreads)
+// One block; a thread takes a run of documents. Those with tokens keep their order; the others come
+// behind them, from the last place on, and start at the end.
+__global__ void __launch_bounds__(kScanThreads)
     fill_bounds(const int32_t* cu_seqlens, int32_t documents, int32_t count, Strides strides,
                 int32_t* lengths, int32_t* offsets) {
-  const int64_t d = int64_t{blockIdx.x} * kThreads + threadIdx.x;
-  if (d > documents) return;
-  if (d < documents) lengths[d] = cu_seqlens[d + 1] - cu_seqlens[d];
-  for (int32_t n = 0; n < count; ++n)
-    offsets[n * int64_t{documents + 1} + d] = static_cast<int32_t>(cu_seqlens[d] * strides.of[n]);
+  const auto thread = static_cast<int32_t>(threadIdx.x);
+  const int32_t run = (documents + kScanThreads - 1) / kScanThreads;
+  const int32_t begin = min(documents, thread * run), end = min(documents, begin + run);
+  const int32_t tokens = cu_seqlens[documents];
+  const auto start_at = [&](int32_t place, int32_t token) {
+#pragma unroll
+    for (int32_t n = 0; n < Strides::kMost; ++n) {
+      if (n < count)
+        offsets[n * int64_t{documents + 1} + place] = static_cast<int32_t>(token * strides.of[n]);
+    }
+  };
+  const auto length_of = [&](int32_t d) { return cu_seqlens[d + 1] - cu_seqlens[d]; };
+  int32_t full = 0;
+  for (int32_t d = begin; d < end; ++d) full += length_of(d) > 0 ? 1 : 0;
+  int32_t before = sum_before(full, shared_memory<ScanScratch>());
+  for (int32_t d = begin; d < end; ++d) {
+    const int32_t length = length_of(d);
+    const int32_t place = length > 0 ? before++ : documents - 1 - (d - before);
+    lengths[place] = length;
+    start_at(place, length > 0 ? cu_seqlens[d] : tokens);
+  }
+  if (thread == 0) start_at(documents, tokens);
 }
 
 // A token per block, a 16-byte chunk per thread.
@@ -75,7 +96,9 @@ RaggedBounds ragged_bounds(const Documents& documents, std::span<const int64_t> 
   Strides given{};
   std::copy(strides.begin(), strides.end(), given.of);
   launch(cuda_backend(cu_seqlens), "attention_bounds",
-         {.grid = dim3(blocks_for(count + 1, kThreads), 1, 1), .block = dim3(kThreads, 1, 1)},
+         {.grid = dim3(1, 1, 1),
+          .block = dim3(kScanThreads, 1, 1),
+          .shared_bytes = sizeof(ScanScratch)},
          fill_bounds, cu_seqlens.data<int32_t>(), static_cast<int32_t>(count),
          static_cast<int32_t>(kinds), given, bounds.lengths.data<int32_t>(),
          bounds.offsets.data<int32_t>());

@@ -8,8 +8,10 @@
 
 namespace ink {
 
-// Of B documents, both i32 workspace: lengths [B]; offsets [strides, B + 1], where document d
-// starts in a tensor whose tokens lie `stride` elements apart.
+// Of B documents, both i32 workspace: lengths [B]; offsets [strides, B + 1], where a document
+// starts in a tensor whose tokens lie `stride` elements apart. Empty documents come behind all
+// others: no attention crosses documents, and libraries differ in what they make of one between
+// others.
 struct RaggedBounds {
   static constexpr size_t kMostStrides = 9;
   Tensor lengths, offsets;

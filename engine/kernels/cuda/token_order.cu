@@ -5,6 +5,7 @@
 
 #include "engine/kernels/cuda/device.cuh"
 #include "engine/kernels/cuda/launch.h"
+#include "engine/kernels/cuda/scan.cuh"
 #include "engine/kernels/cuda/token_order.h"
 
 namespace ink {
@@ -15,7 +16,6 @@ constexpr int kMaxDigits = 1 << kMaxDigitBits;
 constexpr int kWarps = 8;
 constexpr int kGroups = 8;  // of 32 tokens, per warp
 constexpr int kTile = kWarps * kGroups * kWarpSize;
-constexpr int kScanThreads = 1024;
 
 struct Digit {
   int shift, bits;
@@ -84,24 +84,6 @@ __global__ void __launch_bounds__(kWarps* kWarpSize)
     for (int warp = 0; warp < kWarps; ++warp) sum += mine.v[warp][key];
     counts[int64_t{key} * gridDim.x + blockIdx.x] = sum;
   }
-}
-
-struct ScanScratch {
-  int per_warp[kWarpSize];
-};
-
-// The sum of the values of all threads before this one. The block has 32 warps.
-__device__ __forceinline__ int sum_before(int value, ScanScratch& scratch) {
-  int upto = value;
-  for (int lanes = 1; lanes < kWarpSize; lanes *= 2) {
-    const int other = __shfl_up_sync(kFullMask, upto, static_cast<unsigned>(lanes));
-    if (lane_of_thread() >= lanes) upto += other;
-  }
-  if (lane_of_thread() == kWarpSize - 1) scratch.per_warp[warp_of_thread()] = upto;
-  __syncthreads();
-  int before = lane_of_thread() < warp_of_thread() ? scratch.per_warp[lane_of_thread()] : 0;
-  before = warp_sum(before);
-  return before + upto - value;
 }
 
 // counts becomes the sum of all counts before it. One block; a thread takes a run of them.

@@ -28,6 +28,7 @@ for option in "$@"; do
   if [[ $option == --dry-run ]]; then dry=yes; else options+=("$option"); fi
 done
 
+export CUDA_DEVICE_ORDER=PCI_BUS_ID  # CUDA_VISIBLE_DEVICES counts as nvidia-smi does
 preset=cuda-release
 [[ $dry == no ]] || preset=cpu-release
 build=${INKSTONE_BUILD:-$root/build/$preset}

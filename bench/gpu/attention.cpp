@@ -31,6 +31,19 @@ HeadsView separate(const Tensor& x_TC, int64_t heads) {
           .group_stride = 0};
 }
 
+// Every candidate that takes the problem, but the fallback.
+void measure_others(Bench& bench, KernelSlotBase& slot, const std::string& prefix,
+                    const nlohmann::json& shape, Work work, const std::function<void(int)>& run) {
+  for (const std::string_view label : slot.labels(Device::kCuda)) {
+    if (label == "plain") continue;
+    slot.choose(Device::kCuda, label);
+    run(0);
+    if (slot.last_label(Device::kCuda) == label)
+      bench.measure(prefix + std::string(label), shape, work, 1, run);
+  }
+  slot.choose(Device::kCuda, {});
+}
+
 void one_length(Bench& bench, const Heads& h, int64_t length, int64_t tokens) {
   Runtime& runtime = bench.runtime();
   const int64_t documents = std::max<int64_t>(1, tokens / length), T = documents * length;
@@ -49,19 +62,13 @@ void one_length(Bench& bench, const Heads& h, int64_t length, int64_t tokens) {
   const auto forward = [&](int) { attention_forward(Device::kCuda, q, k, v, layout, out, lse); };
   const nlohmann::json shape{{"model", h.model}, {"length", length},       {"documents", documents},
                              {"heads", h.heads}, {"kv_heads", h.kv_heads}, {"head_dim", kHeadDim}};
-  bench.measure("forward", shape, {.bytes = 0, .flops = flops}, 1, forward);
-  for (const std::string_view label : attention_forward.labels(Device::kCuda)) {
-    if (label == "plain") continue;
-    attention_forward.choose(Device::kCuda, label);
-    forward(0);
-    if (attention_forward.last_label(Device::kCuda) == label)
-      bench.measure("forward_" + std::string(label), shape, {.bytes = 0, .flops = flops}, 1,
-                    forward);
-  }
-  attention_forward.choose(Device::kCuda, {});
-  bench.measure("backward", shape, {.bytes = 0, .flops = 2.5 * flops}, 1, [&](int) {
+  bench.measure("forward", shape, {.flops = flops}, 1, forward);
+  measure_others(bench, attention_forward, "forward_", shape, {.flops = flops}, forward);
+  const auto backward = [&](int) {
     attention_backward(Device::kCuda, dout, q, k, v, out, lse, layout, dq, dk, dv);
-  });
+  };
+  bench.measure("backward", shape, {.flops = 2.5 * flops}, 1, backward);
+  measure_others(bench, attention_backward, "backward_", shape, {.flops = 2.5 * flops}, backward);
 }
 
 void run(Bench& bench) {

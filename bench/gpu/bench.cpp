@@ -5,18 +5,10 @@
 #include <map>
 
 #include "engine/core/philox.h"
-#include "engine/tensor/cuda_error.h"
+#include "engine/kernels/cuda/cuda_event.h"
 
 namespace ink::bench {
 namespace {
-
-struct Event {
-  Event() { check_cuda(cudaEventCreateWithFlags(&event, 0), "cudaEventCreate"); }
-  ~Event() { (void)cudaEventDestroy(event); }
-  Event(const Event&) = delete;
-  Event& operator=(const Event&) = delete;
-  cudaEvent_t event = nullptr;
-};
 
 auto& families() {
   static std::map<std::string, FamilyFunction, std::less<>> known;
@@ -96,14 +88,11 @@ int Bench::sets(double bytes) const {
 }
 
 double Bench::sample(int runs, int sets, int& next, const std::function<void(int set)>& run) {
-  const Event begin, end;
-  check_cuda(cudaEventRecord(begin.event, backend_.stream()), "cudaEventRecord");
+  const CudaEvent begin, end;
+  begin.record(backend_.stream());
   for (int i = 0; i < runs; ++i) run(next++ % sets);
-  check_cuda(cudaEventRecord(end.event, backend_.stream()), "cudaEventRecord");
-  check_cuda(cudaEventSynchronize(end.event), "cudaEventSynchronize");
-  float milliseconds = 0;
-  check_cuda(cudaEventElapsedTime(&milliseconds, begin.event, end.event), "cudaEventElapsedTime");
-  return static_cast<double>(milliseconds) / runs;
+  end.record(backend_.stream());
+  return static_cast<double>(end.milliseconds_since(begin)) / runs;
 }
 
 void Bench::measure(const std::string& kernel, nlohmann::json shape, Work work, int sets,

@@ -1,16 +1,27 @@
 """What has to stand beside every number of a card: name, driver, clocks, versions, and its memory."""
 
+import os
 import subprocess
 import threading
 
 FIELDS = ["name", "driver_version", "clocks.sm", "clocks.mem", "power.limit", "memory.total"]
 
 # Dense bf16 rate of the data sheets, flops per second.
-PEAK_RATES = {"H100 80GB HBM3": 989e12, "H100 SXM": 989e12, "H100 PCIe": 756e12, "H200": 989e12}
+PEAK_RATES = {
+    "H100 80GB HBM3": 989e12,
+    "H100 SXM": 989e12,
+    "H100 PCIe": 756e12,
+    "H100 NVL": 835e12,
+    "H200 NVL": 835e12,
+    "H200": 989e12,
+}
 
 
 def query(fields: list[str]) -> list[str] | None:
     command = ["nvidia-smi", f"--query-gpu={','.join(fields)}", "--format=csv,noheader,nounits"]
+    visible = os.environ.get("CUDA_VISIBLE_DEVICES", "").split(",")[0]
+    if visible:  # the benchmarks run on the first card that they see
+        command += ["--id", visible]
     try:
         done = subprocess.run(command, capture_output=True, text=True, timeout=20, check=True)
     except (OSError, subprocess.SubprocessError):
@@ -53,7 +64,7 @@ class MemoryWatch:
             if used is None or not used[0].isdigit():  # "[N/A]" on cards that share the host's memory
                 return
             self.peak = max(self.peak or 0, int(used[0]))
-            self.done.wait(0.2)
+            self.done.wait(1)  # what both sides allocate stays; asking often would disturb them
 
     def __exit__(self, *_):
         self.done.set()

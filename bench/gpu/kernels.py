@@ -27,6 +27,11 @@ from card import describe_card  # noqa: E402
 
 
 ROW_SECONDS, FAMILY_SECONDS = 120, 180  # longer than that hangs; the first row imports torch
+OVERTIME = 25  # seconds that the round under way may take beyond --minutes
+
+
+def allowed(seconds: float, end: float) -> float:
+    return max(0.0, min(seconds, end - time.monotonic()))
 
 
 class Failed(Exception):
@@ -36,18 +41,21 @@ class Failed(Exception):
 class Rival:
     """torch's process; one that left or hung is followed by another at the next question."""
 
-    def __init__(self, tiny: bool):
+    def __init__(self, tiny: bool, end: float):
         self.command = [sys.executable, Path(__file__).with_name("kernels_rival.py")]
         self.command += ["--tiny"] if tiny else []
-        self.seconds = 3600 if tiny else ROW_SECONDS
+        self.seconds, self.end_of_time = 3600 if tiny else ROW_SECONDS, end
         self.process = None
 
     def ask(self, row: dict) -> dict:
+        seconds = allowed(self.seconds, self.end_of_time)
+        if seconds == 0:
+            raise Failed("no time was left for torch")
         if self.process is None:
             pipes = {"stdin": subprocess.PIPE, "stdout": subprocess.PIPE}
             self.process = subprocess.Popen(self.command, text=True, **pipes)
         wanted = {name: row[name] for name in ("family", "kernel", "shape")}
-        watch = threading.Timer(self.seconds, self.process.kill)
+        watch = threading.Timer(seconds, self.process.kill)
         watch.start()
         try:
             self.process.stdin.write(json.dumps(wanted) + "\n")
@@ -68,10 +76,10 @@ class Rival:
             self.process.wait()
 
 
-def inkstone_rows(binary: Path, family: str, samples: int, tiny: bool) -> list[dict]:
+def inkstone_rows(binary: Path, family: str, samples: int, tiny: bool, end: float) -> list[dict]:
     command = [binary, "--family", family]
     command += ["--tiny"] if tiny else ["--samples", str(samples)]
-    limit = None if tiny else FAMILY_SECONDS
+    limit = None if tiny else allowed(FAMILY_SECONDS, end)
     try:
         done = subprocess.run(command, capture_output=True, text=True, timeout=limit)
     except subprocess.TimeoutExpired as hung:
@@ -92,7 +100,9 @@ def compare(arguments, rival: Rival, family: str, deadline: float, failures: dic
         if turn > 0 and time.monotonic() > deadline:
             break
         try:
-            rows = inkstone_rows(arguments.bench, family, arguments.samples, arguments.tiny)
+            rows = inkstone_rows(
+                arguments.bench, family, arguments.samples, arguments.tiny, rival.end_of_time
+            )
         except Failed as error:
             failures[family] = str(error)
             print(f"{family:13} {error}", flush=True)
@@ -155,7 +165,7 @@ def main() -> int:
     parser.add_argument("--families", nargs="*", help="default: all that the program lists")
     parser.add_argument("--rounds", type=int, default=5)
     parser.add_argument("--samples", type=int, default=3, help="of every row in a round")
-    parser.add_argument("--minutes", type=float, default=7.5, help="after that no new round begins")
+    parser.add_argument("--minutes", type=float, default=7.5, help="after that the round under way is cut off")
     parser.add_argument("--tiny", action="store_true", help="small sizes on the CPU, to try the program")
     parser.add_argument("--json", type=Path, help="write the results here")
     arguments = parser.parse_args()
@@ -165,7 +175,8 @@ def main() -> int:
     listed = subprocess.run([arguments.bench, "--list"], capture_output=True, text=True, check=True)
     families = arguments.families or [f for f in listed.stdout.split() if f != "copy"]
     start = time.monotonic()
-    rival, rows, failures = Rival(arguments.tiny), [], {}
+    end = float("inf") if arguments.tiny else start + arguments.minutes * 60 + OVERTIME
+    rival, rows, failures = Rival(arguments.tiny, end), [], {}
     about = {"card": describe_card(arguments.tiny), "tiny": arguments.tiny}
     for i, family in enumerate(families):
         # Every family gets an equal part of the time that is left.

@@ -4,7 +4,8 @@
 A line is a row of inkstone_gpu_bench as JSON (family, kernel, shape); the answer is {"milliseconds": x,
 "by": what was fastest}, or {"milliseconds": null} where torch has nothing to compare with. Of several
 ways to do the same (backends of attention, eager or compiled) the fastest counts. Inputs are random
-and rotate among several sets where one would fit into the cache.
+and rotate among several sets where one would fit into the cache. Where torch cannot do the same it does
+less: its weight gradients are bf16 and new, Inkstone's are added to f32 ones.
 """
 
 import argparse
@@ -100,7 +101,8 @@ class Rival:
             for inputs in self.sets(make):
                 leaves = [x.requires_grad_() for x in inputs]
                 outputs = call(*leaves)
-                sets.append((outputs, leaves, torch.randn_like(outputs)))
+                outputs = outputs if isinstance(outputs, tuple) else (outputs,)
+                sets.append((outputs, leaves, [torch.randn_like(y) for y in outputs]))
             return self.over(
                 sets, lambda y, leaves, dy: torch.autograd.grad(y, leaves, dy, retain_graph=True)
             )
@@ -200,8 +202,8 @@ class Rival:
         if kernel == "add_rms_norm_forward":
             sets = self.sets(lambda: (self.random(T, C), self.random(T, C)))
             return self.eager_and_compiled(add_norm, sets)
-        if kernel == "rms_norm_backward_input":
-            return self.backward(norm, lambda: (self.random(T, C),))
+        if kernel == "rms_norm_backward_input":  # with the gradient that comes along the residual
+            return self.backward(add_norm, lambda: (self.random(T, C), self.random(T, C)))
         return None
 
     def swiglu(self, kernel: str, s: dict) -> dict:
@@ -230,10 +232,10 @@ class Rival:
 
     def cross_entropy(self, kernel: str, s: dict) -> dict:
         labels = torch.randint(0, s["vocabulary"], (s["rows"],), device=self.device)
-        logits = self.random(s["rows"], s["vocabulary"], dtype=torch.float32).requires_grad_()
+        logits = self.random(s["rows"], s["vocabulary"]).requires_grad_()  # so its gradient is bf16
 
         def loss_of(logits):
-            return F.cross_entropy(logits, labels)
+            return F.cross_entropy(logits.float(), labels)
 
         def step(logits):
             return torch.autograd.grad(loss_of(logits), logits)

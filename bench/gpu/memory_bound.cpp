@@ -156,22 +156,22 @@ void cross_entropies(Bench& bench) {
 
 struct StateTypes {
   const char* name;
-  DType param, state;
+  DType param, state, grad;
   bool master;
   double bytes;  // per parameter: what is read and what is written
 };
 
 // The parameters of eight layers of the 7B model, one tensor per matrix.
 void adamws(Bench& bench) {
-  constexpr StateTypes kKinds[] = {{"f32 states", kType, DType::kF32, true, 30},
-                                   {"bf16 states", kType, kType, false, 16}};
+  constexpr StateTypes kKinds[] = {{"f32 states", kType, DType::kF32, DType::kF32, true, 30},
+                                   {"bf16 states", kType, kType, kType, false, 14}};
   const int64_t count = bench.scaled(int64_t{4096} * 14336, 5000), tensors = bench.scaled(8, 3);
   const StepState now{.updates = 1, .lr = 1e-6, .bias1 = 0.1, .bias2 = 0.05};
   const Tensor state = step_state_tensor(bench.runtime(), now);
   for (const StateTypes& kind : kKinds) {
     std::vector<AdamWItem> items;
     for (int64_t i = 0; i < tensors; ++i) {
-      items.push_back({.grad = bench.random({count}, DType::kF32),
+      items.push_back({.grad = bench.random({count}, kind.grad),
                        .param = bench.random({count}, kind.param),
                        .master = kind.master ? bench.random({count}, DType::kF32) : Tensor(),
                        .m = bench.random({count}, kind.state, 1e-3),

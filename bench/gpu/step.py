@@ -13,7 +13,9 @@ time stands in the JSON alone. So does what was cut off at the end of the time.
 1.8B keeps f32 weights and moments, torch computes under autocast. 7B has bf16 weights, gradients and
 moments on both sides; torch rounds its weights to the nearest, which loses small updates that Inkstone
 keeps in the mean, so its rate is one at which the weights stay and the losses are those of the same
-weights. `--dry-run` trains the tiny model on the CPU: it shows that the program works, its times say nothing.
+weights. Neither side has room for all activations then: torch computes every layer again, which is what
+transformers offers, Inkstone its norms and SwiGLU. The micro-batches are as large as each side's memory
+allows. `--dry-run` trains the tiny model on the CPU: it shows that the program works, its times say nothing.
 """
 
 import argparse
@@ -225,6 +227,12 @@ def write_results(arguments, case: Case, card: dict | None, sides: dict[str, lis
         result["speed"] = ours["tokens_per_s"] / max(best)
     if arguments.json:
         about = {"card": card, "case": arguments.size, "dry_run": arguments.dry_run}
+        about["settings"] = {
+            "length": case.length,
+            "packs": case.packs,
+            "inkstone": {"micro": case.micro, **case.inkstone},
+            "torch": {"micro": case.rival_micro, "options": case.rival},
+        }
         arguments.json.write_text(json.dumps({**about, "sides": result}, indent=2) + "\n")
     return result
 

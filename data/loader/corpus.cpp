@@ -1,5 +1,6 @@
 #include "data/loader/corpus.h"
 
+#include <filesystem>
 #include <limits>
 #include <map>
 #include <optional>
@@ -19,7 +20,8 @@ Corpus list_internevo_corpus(const std::string& path) {
   corpus.kind = CorpusKind::kInternEvo;
   const InternEvoFolder folder = list_internevo(path);
   for (const std::string& type : folder.types)
-    corpus.sources.push_back({type.empty() ? path : path + "/" + type, ""});
+    corpus.sources.push_back(
+        {type.empty() ? path : (std::filesystem::path(path) / type).string(), ""});
   for (const InternEvoFile& file : folder.files) {
     corpus.files.push_back(file.path.string());
     corpus.source_of.push_back(file.type_id);

@@ -12,7 +12,7 @@
 namespace ink {
 namespace {
 
-__extension__ typedef __int128 Wide;
+using Wide = __int128;
 
 constexpr double kWeightUnits = 4294967296.0;  // 2^32
 

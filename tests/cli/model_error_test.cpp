@@ -3,15 +3,14 @@
 #include <cstring>
 
 #include "tests/cli/inkstone_run.h"
+#include "tests/support/golden_folder.h"
 
 namespace ink {
 namespace {
 
 namespace fs = std::filesystem;
 
-std::string golden(const std::string& name) {
-  return std::string(INKSTONE_SOURCE_DIR) + "/tests/golden/models/" + name;
-}
+std::string golden(const std::string& name) { return golden_folder(name).string(); }
 
 std::string safetensors(const std::string& header, const std::string& data = {}) {
   const uint64_t length = header.size();
@@ -172,9 +171,10 @@ TEST_F(ModelError, ConfigAgainstRunFile) {
   place_.write("tune.yaml",
                "model: {path: model}\ndata: {train: [{synthetic: {documents: 8, length: 40}}], "
                "max_length: 32}\ntrain: {steps: 1}\n");
+  const auto larger = [&](const char* key) { return std::to_string(config_[key].get<int>() + 8); };
   for (const auto& [key, value] :
-       std::map<std::string, std::string>{{"hidden_size", "128"},
-                                          {"vocab_size", "300"},
+       std::map<std::string, std::string>{{"hidden_size", larger("hidden_size")},
+                                          {"vocab_size", larger("vocab_size")},
                                           {"rope_theta", "123"},
                                           {"tie_word_embeddings", "true"}}) {
     expect_error(place_.run({"train", "tune.yaml", "--dry-run", "model." + key + "=" + value}), 2,

@@ -4,6 +4,7 @@
 #include <sstream>
 
 #include "tests/cli/inkstone_run.h"
+#include "tests/support/golden_folder.h"
 
 namespace ink {
 namespace {
@@ -76,7 +77,7 @@ TEST_F(Trace, ASaveIsDurableBeforeItHasItsName) {
 
 // A shard name or link that leads outside is refused without touching what it names.
 TEST_F(Trace, NothingOutsideOfAModelDirectoryIsOpened) {
-  const fs::path model = fs::path(INKSTONE_SOURCE_DIR) / "tests/golden/models/internlm2";
+  const fs::path model = golden_folder("internlm2");
   fs::create_directory(place_ / "model");
   fs::copy_file(model / "config.json", place_ / "model/config.json");
   fs::copy_file(model / "model.safetensors", place_ / "secret.safetensors");

@@ -4,6 +4,7 @@
 #include <sstream>
 
 #include "tests/cli/inkstone_run.h"
+#include "tests/support/golden_folder.h"
 
 namespace ink {
 namespace {
@@ -11,9 +12,7 @@ namespace {
 namespace fs = std::filesystem;
 using nlohmann::json;
 
-std::string golden(const std::string& name) {
-  return std::string(INKSTONE_SOURCE_DIR) + "/tests/golden/models/" + name;
-}
+std::string golden(const std::string& name) { return golden_folder(name).string(); }
 
 std::string words_of(const std::vector<int>& ids) {
   std::string text;
@@ -83,7 +82,7 @@ TEST(Export, RoundTripKeepsEveryWeight) {
        {"internlm2", "internlm2_wide", "internlm1", "llama_tied", "qwen2_tied"}) {
     const std::string out = std::string("made-") + name;
     expect_done(place.run({"export", "hf", "--in", golden(name), "--out", out, "--dtype", "fp32",
-                           "--max-shard-size", "100kB"}));
+                           "--max-shard-size", "20kB"}));
     expect_done(place.run({"inspect", out, "--verify"}));
     const auto tokens = [&](const std::string& model) {
       return place
@@ -142,7 +141,9 @@ TEST(Inspect, DiffNamesWhatDiffers) {
   const json same = diff(model, model + "/model.safetensors");
   EXPECT_EQ(same["equal"], true);
   EXPECT_EQ(same["common_tensors"], same["equal_tensors"]) << same;
-  EXPECT_GT(same["common_tensors"].get<int>(), 20);
+  EXPECT_EQ(
+      same["common_tensors"],
+      json::parse(place.run({"inspect", model, "--json", "--tensors"}).out)["tensors"].size());
 
   for (const char* dtype : {"fp32", "bf16"})
     expect_done(place.run({"export", "hf", "--in", model, "--out", dtype, "--dtype", dtype}));
@@ -154,10 +155,12 @@ TEST(Inspect, DiffNamesWhatDiffers) {
     // Half a unit in the last place of bf16.
     EXPECT_LT(line["rel_frobenius"].get<double>(), 0x1p-8) << line;
   }
-  const json wide = diff(model, golden("internlm2_wide"));
-  EXPECT_TRUE(std::ranges::any_of(wide["different"], [](const json& line) {
-    return line["shape"].front().is_array() && line["rel_frobenius"].is_null();
-  })) << wide;
+  if (golden_is_of_the_tree()) {  // elsewhere both may have the same shapes
+    const json wide = diff(model, golden("internlm2_wide"));
+    EXPECT_TRUE(std::ranges::any_of(wide["different"], [](const json& line) {
+      return line["shape"].front().is_array() && line["rel_frobenius"].is_null();
+    })) << wide;
+  }
 
   place.write_run("train: {steps: 2}\ncheckpoint: {every: 1}");
   expect_done(place.run({"train", "run.yaml", "--out", "run"}));

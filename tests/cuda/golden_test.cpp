@@ -61,7 +61,7 @@ class CudaGoldenModel : public CudaTest, public testing::WithParamInterface<cons
 
 TEST_P(CudaGoldenModel, LogitsOfPackedRows) {
   Trainee trainee(golden_, *alone_, on_card());
-  for (const int64_t row : {0, 3})
+  for (const int64_t row : golden_.numbers("logits.row"))
     EXPECT_LE(logits_distance(trainee, golden_, fixture_, row), kF32) << "row " << row;
 }
 
@@ -131,7 +131,7 @@ TEST_F(CudaTest, Bf16GradientsWithinTwiceTheErrorOfTorch) {
 // bf16 noise apart, a curve does not tell on which device it was made.
 TEST_F(CudaTest, CurveOfTheProcessor) {
   const Golden golden("internlm2");
-  const int64_t steps = kEmulated ? 4 : Fixture::kSteps;
+  const int64_t steps = kEmulated ? 4 : fixture_.steps();
   TraineeOptions options = on_card();
   options.compute = DType::kBF16;
   Trainee card(golden, *alone_, options);

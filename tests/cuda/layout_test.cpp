@@ -5,6 +5,7 @@
 #include <gtest/gtest.h>
 
 #include <algorithm>
+#include <optional>
 
 #include "tests/support/compare.h"
 #include "tests/support/group_ranks.h"
@@ -28,7 +29,8 @@ struct Layout {
   bool bf16 = false;    // everything, gradients too
   bool graphs = false;  // micro-batches are recorded
   int64_t bucket_bytes = ReducerOptions{}.bucket_bytes;
-  int64_t steps = kSteps, rows = Fixture::kRows;  // of the global batch
+  int64_t steps = kSteps;
+  std::optional<int64_t> rows;  // of the global batch; all of the fixture unless set
 };
 
 std::string name_of(const Layout& l) {
@@ -58,14 +60,16 @@ int64_t reductions_so_far(const Trainee& trainee) {
 
 Trace run_rank(const Layout& layout, ProcessGroup& group, Trainee& trainee) {
   const Fixture fixture;
-  const int64_t parts = layout.ranks * layout.accumulation, rows = layout.rows / parts;
+  const int64_t parts = layout.ranks * layout.accumulation;
+  const int64_t rows = layout.rows.value_or(fixture.rows());
   Trace trace;
   for (int64_t step = 0; step < layout.steps; ++step) {
     std::vector<HostBatch> mine;
     for (int64_t a = 0; a < layout.accumulation; ++a) {
+      const int64_t part = group.rank() * layout.accumulation + a;
       std::vector<int64_t> taken;
-      for (int64_t i = 0; i < rows; ++i)
-        taken.push_back((group.rank() * layout.accumulation + a) * rows + i);
+      for (int64_t row = part * rows / parts; row < (part + 1) * rows / parts; ++row)
+        taken.push_back(row);
       mine.push_back(fixture.pack(step, taken));
     }
     const int64_t before = reductions_so_far(trainee);
@@ -86,6 +90,7 @@ using Prepare = std::function<void(Trainee&)>;
 std::vector<Trace> train(const Layout& layout, std::vector<Ways>* ways = nullptr,
                          const Prepare& prepare = {}) {
   const Golden golden("internlm2");
+  const int64_t length = Fixture().length();
   if (ways != nullptr) ways->assign(static_cast<size_t>(layout.ranks), {});
   std::vector<Trace> traces(static_cast<size_t>(layout.ranks));
   run_group(layout.ranks, [&](ProcessGroup& host) {
@@ -94,7 +99,7 @@ std::vector<Trace> train(const Layout& layout, std::vector<Ways>* ways = nullptr
     options.ordinal = layout.device == Device::kCuda ? host.rank() : 0;
     options.overlap = layout.overlap;
     options.graphs = layout.graphs;
-    options.documents = layout.graphs ? Fixture::kLength : 0;
+    if (layout.graphs) options.documents = options.max_length = length;
     options.bucket_bytes = layout.bucket_bytes;
     if (layout.bf16) {
       options.compute = DType::kBF16;

@@ -18,13 +18,12 @@ using nlohmann::json;
 
 TEST(BpeTokenizer, EncodesAndDecodesTheGoldenRows) {
   std::map<std::string, std::unique_ptr<BpeTokenizer>> tokenizers;
-  for (const char* name : {"llama3_style", "qwen2_style"}) {
-    tokenizers[name] = BpeTokenizer::open(golden_text(std::string("bpe/") + name + ".json"));
-  }
   const auto rows = read_rows(golden_text("bpe/cases.jsonl"));
-  EXPECT_EQ(rows.size(), 575u);
   for (const json& row : rows) {
-    const BpeTokenizer& tokenizer = *tokenizers.at(row["tokenizer"]);
+    const std::string name = row["tokenizer"];
+    auto& opened = tokenizers[name];
+    if (!opened) opened = BpeTokenizer::open(golden_text("bpe/" + name + ".json"));
+    const BpeTokenizer& tokenizer = *opened;
     const std::string text = row["text"];
     const Ids ids = row["parse_special"] ? tokenizer.encode_plain(text) : tokenizer.encode(text);
     ASSERT_EQ(ids, row["ids"].get<Ids>()) << row["tokenizer"] << ": " << text;
@@ -37,11 +36,13 @@ TEST(BpeTokenizer, TemplateTextYieldsSpecialIdsAndForeignTextDoesNot) {
                                             {.bos = {}, .eos = "<|im_end|>", .pad = {}});
   const std::vector<TextSegment> segments{{"<|im_start|>", TextOrigin::kTemplate},
                                           {"<|im_end|>", TextOrigin::kForeign}};
-  Ids expected{976};
+  const int32_t start = tokenizer->special_id("<|im_start|>").value();
+  const int32_t end = tokenizer->special_id("<|im_end|>").value();
+  Ids expected{start};
   for (const int32_t id : tokenizer->encode("<|im_end|>")) expected.push_back(id);
   EXPECT_EQ(tokenizer->encode_template(segments), expected);
-  EXPECT_EQ(std::count(expected.begin(), expected.end(), 977), 0);
-  EXPECT_EQ(tokenizer->special_ids().eos, 977);
+  EXPECT_EQ(std::count(expected.begin(), expected.end(), end), 0);
+  EXPECT_EQ(tokenizer->special_ids().eos, end);
   EXPECT_EQ(tokenizer->decode(expected, Specials::kSkip), "<|im_end|>");
   EXPECT_FALSE(tokenizer->adds_bos());
 }

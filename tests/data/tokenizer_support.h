@@ -8,19 +8,19 @@
 #include <iostream>
 #include <nlohmann/json.hpp>
 #include <optional>
+#include <stdexcept>
 #include <string>
 #include <vector>
 
+#include "tests/support/golden_folder.h"
+
 namespace ink {
 
-inline std::string golden_text(const std::string& name) {
-  return std::string(INKSTONE_SOURCE_DIR) + "/tests/golden/text/" + name;
-}
-
-inline std::vector<nlohmann::json> read_rows(const std::string& path) {
+inline std::vector<nlohmann::json> read_rows(const std::filesystem::path& path) {
   std::vector<nlohmann::json> rows;
   std::ifstream file(path, std::ios::binary);
   for (std::string line; std::getline(file, line);) rows.push_back(nlohmann::json::parse(line));
+  if (rows.empty()) throw std::runtime_error("no rows in " + path.string());
   return rows;
 }
 

@@ -13,7 +13,12 @@
 namespace ink {
 namespace {
 
-const std::vector<int32_t> kPrompt = {116, 24, 89, 231, 30, 78, 42, 214};
+// The first eight tokens of the reference.
+std::vector<int32_t> some_prompt() {
+  std::vector<int32_t> ids = Fixture().pack(0, {0}).tokens;
+  ids.resize(8);
+  return ids;
+}
 
 // Greedy continuation without a cache.
 std::vector<int32_t> continue_again(Trainee& trainee, std::vector<int32_t> ids, int count) {
@@ -42,6 +47,7 @@ SamplingOptions greedy(int64_t count) { return {.max_new_tokens = count, .temper
 
 class Generation : public testing::TestWithParam<const char*> {
  protected:
+  const std::vector<int32_t> prompt_ = some_prompt();
   std::unique_ptr<ProcessGroup> alone_ = make_self_group();
 };
 
@@ -52,9 +58,9 @@ TEST_P(Generation, CacheChangesNoToken) {
     TraineeOptions options;
     options.compute = compute;
     Trainee trainee(golden, *alone_, options);
-    const Generated got = generate(trainee.runtime(), trainee.model(), kPrompt, greedy(40));
+    const Generated got = generate(trainee.runtime(), trainee.model(), prompt_, greedy(40));
     if (compute == DType::kF32) {
-      EXPECT_EQ(got.ids, continue_again(trainee, kPrompt, 40));
+      EXPECT_EQ(got.ids, continue_again(trainee, prompt_, 40));
     }
     EXPECT_EQ(got.ids.size(), 40u);
     EXPECT_EQ(got.logprobs.size(), 40u);
@@ -71,10 +77,10 @@ TEST(Generator, StopsAtAStopIdAndKeepsIt) {
   const Golden golden("internlm2");
   const auto alone = make_self_group();
   Trainee trainee(golden, *alone);
-  const Generated whole = generate(trainee.runtime(), trainee.model(), kPrompt, greedy(10));
+  const Generated whole = generate(trainee.runtime(), trainee.model(), some_prompt(), greedy(10));
   SamplingOptions options = greedy(10);
   options.stop_ids = {9999, whole.ids[4]};
-  const Generated stopped = generate(trainee.runtime(), trainee.model(), kPrompt, options);
+  const Generated stopped = generate(trainee.runtime(), trainee.model(), some_prompt(), options);
   const auto first = std::find(whole.ids.begin(), whole.ids.end(), whole.ids[4]);
   EXPECT_EQ(stopped.ids, std::vector<int32_t>(whole.ids.begin(), first + 1));
   EXPECT_EQ(stopped.reason, StopReason::kEos);
@@ -86,7 +92,7 @@ TEST(Generator, CallbackSeesEveryTokenAndMayStop) {
   const auto alone = make_self_group();
   Trainee trainee(golden, *alone);
   std::vector<int32_t> seen;
-  const Generated got = generate(trainee.runtime(), trainee.model(), kPrompt, greedy(10),
+  const Generated got = generate(trainee.runtime(), trainee.model(), some_prompt(), greedy(10),
                                  [&](const SampledToken& token) {
                                    seen.push_back(token.id);
                                    return seen.size() < 3;
@@ -103,8 +109,8 @@ TEST(Generator, LeavesTheRuntimeAsItWas) {
   TraineeOptions options;
   options.dropout = 0.5;
   Trainee dropping(golden, *alone, options), plain(golden, *alone);
-  const Generated a = generate(dropping.runtime(), dropping.model(), kPrompt, greedy(12));
-  EXPECT_EQ(a.ids, generate(plain.runtime(), plain.model(), kPrompt, greedy(12)).ids);
+  const Generated a = generate(dropping.runtime(), dropping.model(), some_prompt(), greedy(12));
+  EXPECT_EQ(a.ids, generate(plain.runtime(), plain.model(), some_prompt(), greedy(12)).ids);
   EXPECT_TRUE(dropping.runtime().grad_enabled);
   EXPECT_TRUE(dropping.runtime().training);
 }
@@ -119,7 +125,9 @@ TEST(Generator, BadPromptsAreRefused) {
     };
   };
   expect_error(ExitCode::kConfig, {"prompt", "at least one token"}, run({}));
-  expect_error(ExitCode::kBadInput, {"prompt", "below 257, got 257"}, run({1, 257}));
+  const auto vocabulary = static_cast<int32_t>(golden.options().vocab_size);
+  expect_error(ExitCode::kBadInput, {"prompt", fmt::format("below {0}, got {0}", vocabulary)},
+               run({1, vocabulary}));
   expect_error(ExitCode::kBadInput, {"prompt", "got -1"}, run({-1}));
 }
 

@@ -2,6 +2,7 @@
 
 #include <gtest/gtest.h>
 
+#include <algorithm>
 #include <limits>
 #include <set>
 
@@ -66,15 +67,20 @@ TEST(Export, UngroupingIsAPermutationOfRows) {
   };
   const auto before = tensor_bytes(golden("internlm2_wide")), after = tensor_bytes(folder / "out");
   std::multiset<std::string> fused, separate;
-  rows_of(before.at("model.layers.1.attention.wqkv.weight"), fused);
+  rows_of(before.at("model.layers.0.attention.wqkv.weight"), fused);
   for (const char* part : {"q", "k", "v"}) {
-    rows_of(after.at(fmt::format("model.layers.1.self_attn.{}_proj.weight", part)), separate);
+    rows_of(after.at(fmt::format("model.layers.0.self_attn.{}_proj.weight", part)), separate);
   }
   EXPECT_EQ(fused, separate);
-  // Group 1 of the fused rows is q4..q7, k1, v1 of 16 rows each; so k1 starts at row 96 + 64.
+  // A group of the fused rows is its query heads, then k and v; k of the last group is the last of
+  // k.
+  const int64_t group = model.num_attention_heads / model.num_key_value_heads + 2;
+  const auto last = static_cast<size_t>(model.num_key_value_heads - 1);
+  const auto k_row = static_cast<size_t>((model.num_key_value_heads * group - 2) * model.head_dim);
   const size_t width = static_cast<size_t>(model.hidden_size) * sizeof(float);
-  EXPECT_EQ(after.at("model.layers.1.self_attn.k_proj.weight").substr(16 * width, width),
-            before.at("model.layers.1.attention.wqkv.weight").substr((96 + 64) * width, width));
+  const size_t head = static_cast<size_t>(model.head_dim) * width;
+  EXPECT_EQ(after.at("model.layers.0.self_attn.k_proj.weight").substr(last * head, width),
+            before.at("model.layers.0.attention.wqkv.weight").substr(k_row * width, width));
 }
 
 TEST(Export, IsByteIdenticalAndCutsShards) {
@@ -82,15 +88,18 @@ TEST(Export, IsByteIdenticalAndCutsShards) {
   const ModelOptions model = golden_options("internlm2");
   TestWeights weights(model, DType::kBF16);
   weights.count_up();
-  const ExportOptions small{.max_shard_bytes = 60'000};
+  // The largest tensor fills a shard; embedding and head, or the three of an MLP, need one each.
+  const auto shard = static_cast<uint64_t>(2 * model.hidden_size *
+                                           std::max(model.vocab_size, model.intermediate_size));
+  const ExportOptions small{.max_shard_bytes = shard};
   const ExportReport report = write_hf(folder / "a", model, weights.span(), small);
   write_hf(folder / "b", model, weights.span(), small);
   write_hf(folder / "whole", model, weights.span());
   EXPECT_EQ(files_in(folder / "a"), files_in(folder / "b"));
-  EXPECT_GT(report.weight_files.size(), 3u);
+  EXPECT_GE(report.weight_files.size(), 3u);
   EXPECT_EQ(report.weight_files[0].name,
             fmt::format("model-00001-of-{:05}.safetensors", report.weight_files.size()));
-  for (const auto& file : report.weight_files) EXPECT_LE(file.bytes, 60'000u + 4096u);
+  for (const auto& file : report.weight_files) EXPECT_LE(file.bytes, shard + 4096u);
   EXPECT_EQ(tensor_bytes(folder / "a"), tensor_bytes(folder / "whole"));
   EXPECT_TRUE(HfDirectory(folder / "a").notices().empty());
 }
@@ -172,7 +181,7 @@ TEST(Export, SaysWhichValuesF16CannotHold) {
 TEST(Describe, TellsWhatAFileAndADirectoryHold) {
   const auto file = describe(golden("internlm2") / "model.safetensors", DescribeMode::kVerify);
   EXPECT_EQ(file["kind"], "safetensors");
-  EXPECT_EQ(file["tensors"].size(), 31u);
+  EXPECT_EQ(file["tensors"].size(), HfDirectory(golden("internlm2")).tensors().size());
   EXPECT_EQ(file["dtypes"]["F32"], file["parameters"]);
   EXPECT_EQ(file["verified"], true);
   const auto directory = describe(golden("internlm2"), DescribeMode::kVerify);
@@ -192,7 +201,9 @@ TEST(Describe, VerifyJudgesAsTrainingDoes) {
   fs::copy_file(golden("internlm2") / "config.json", folder / "config.json");
   EXPECT_NO_THROW((void)describe(folder.path()));
   for (const fs::path& path : {folder.path(), folder / "model.safetensors"}) {
-    expect_error(ExitCode::kBadInput, {"model.norm.weight", "1 of 64"},
+    expect_error(ExitCode::kBadInput,
+                 {"model.norm.weight",
+                  fmt::format("1 of {}", tensor_named(tensors, "model.norm.weight").values.size())},
                  [&] { (void)describe(path, DescribeMode::kVerify); });
   }
 }

@@ -17,12 +17,11 @@
 #include "models/hub/hf_directory.h"
 #include "models/hub/import.h"
 #include "tests/io/temporary_folder.h"
+#include "tests/support/golden_folder.h"
 
 namespace ink {
 
-inline std::filesystem::path golden(std::string_view name) {
-  return std::filesystem::path(INKSTONE_SOURCE_DIR) / "tests/golden/models" / name;
-}
+inline std::filesystem::path golden(std::string_view name) { return golden_folder(name); }
 
 inline const std::vector<std::string>& golden_models() {
   static const std::vector<std::string> names = {"internlm1",      "internlm2", "internlm2_tied",

@@ -86,15 +86,17 @@ TEST(Import, ListsMissingExtraAndMisshapenTensors) {
     remove(tensors, "output.weight");
     tensors.push_back({"model.surprise", {1}, {0}});
     TestTensor& norm = tensor_named(tensors, "model.norm.weight");
-    norm.shape = {32, 2};
+    norm.shape = {norm.shape.dim(0) / 2, 2};
   });
   TestWeights weights(model, DType::kF32);
   weights.count_up();
   const auto before = weights.bytes();
-  expect_error(kBad,
-               {"1 missing (\"output.weight\")", "1 extra (\"model.surprise\")",
-                "1 of another shape", "\"model.norm.weight\": expected [64], got [32, 2]"},
-               [&] { load_weights(HfDirectory(folder.path()), model, weights.span()); });
+  expect_error(
+      kBad,
+      {"1 missing (\"output.weight\")", "1 extra (\"model.surprise\")", "1 of another shape",
+       fmt::format("\"model.norm.weight\": expected [{}], got [{}, 2]", model.hidden_size,
+                   model.hidden_size / 2)},
+      [&] { load_weights(HfDirectory(folder.path()), model, weights.span()); });
   EXPECT_EQ(weights.bytes(), before);
 }
 
@@ -104,7 +106,9 @@ TEST(Import, NamesTheFirstTenOfMany) {
     std::erase_if(tensors,
                   [](const TestTensor& t) { return t.name.find("layers.") != std::string::npos; });
   });
-  expect_error(kBad, {"28 missing (", "layers.1.attention_norm", ", ...)"},
+  const size_t missing = golden_tensors("internlm2").size() - 3;
+  if (missing <= 10) GTEST_SKIP() << "the golden model has one layer";
+  expect_error(kBad, {fmt::format("{} missing (", missing), "layers.1.attention_norm", ", ...)"},
                [&] { check_import(HfDirectory(folder.path()), golden_options("internlm2")); });
 }
 
@@ -145,20 +149,21 @@ TEST(Import, ATiedModelTakesACopyOfTheEmbeddingOnly) {
 }
 
 TEST(Import, RefusesValuesThatAreNotFinite) {
+  const std::string name = "layers.0.attention.wqkv.weight";
   const ModelOptions model = golden_options("internlm2");
   const TemporaryFolder folder;
-  write_changed(folder, "internlm2", [](std::vector<TestTensor>& tensors) {
-    TestTensor& wqkv = tensor_named(tensors, "model.layers.2.attention.wqkv.weight");
+  write_changed(folder, "internlm2", [&](std::vector<TestTensor>& tensors) {
+    TestTensor& wqkv = tensor_named(tensors, "model." + name);
     wqkv.values[7] = std::numeric_limits<float>::quiet_NaN();
     wqkv.values[8] = -std::numeric_limits<float>::infinity();
   });
   const HfDirectory directory(folder.path());
   TestWeights weights(model, DType::kF32);
-  expect_error(kBad, {"layers.2.attention.wqkv.weight", "2 of 6144", "NaN"},
+  expect_error(kBad, {name, fmt::format("2 of {}", weights.at(name).numel()), "NaN"},
                [&] { load_weights(directory, model, weights.span()); });
   const Notices notices = load_weights(directory, model, weights.span(), {.allow_nonfinite = true});
   ASSERT_EQ(notices.size(), 1u);
-  EXPECT_TRUE(std::isnan(weights.at("layers.2.attention.wqkv.weight").data<float>()[7]));
+  EXPECT_TRUE(std::isnan(weights.at(name).data<float>()[7]));
 }
 
 TEST(Import, RefusesValuesThatOverflowTheParameterType) {

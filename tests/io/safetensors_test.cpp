@@ -6,6 +6,7 @@
 #include "engine/io/safetensors_reader.h"
 #include "engine/io/safetensors_writer.h"
 #include "tests/io/temporary_folder.h"
+#include "tests/support/golden_folder.h"
 
 namespace ink {
 namespace {
@@ -239,10 +240,10 @@ TEST(SafetensorsWriter, RefusesDataOutOfOrderAndMissingData) {
   EXPECT_THROW(SafetensorsWriter(folder / "4", {specs[0], specs[0]}), InternalError);
 }
 
-TEST(SafetensorsReader, ReadsTheGoldenFiles) {
-  const auto path = std::filesystem::path(INKSTONE_SOURCE_DIR) /
-                    "tests/golden/models/internlm2/model.safetensors";
-  const SafetensorsReader reader = SafetensorsReader::open(path);
+TEST(SafetensorsReader, ReadsTheGoldenFilesOfTheTree) {
+  if (!golden_is_of_the_tree()) GTEST_SKIP() << kOfTheTree;
+  const SafetensorsReader reader =
+      SafetensorsReader::open(golden_folder("internlm2") / "model.safetensors");
   const SafetensorsEntry* wqkv = reader.table().find("model.layers.3.attention.wqkv.weight");
   ASSERT_NE(wqkv, nullptr);
   EXPECT_EQ(wqkv->shape, (std::vector<int64_t>{96, 64}));

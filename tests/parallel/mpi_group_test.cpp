@@ -32,9 +32,9 @@ void ten_golden_steps(Runtime&, ProcessGroup& group) {
   const Fixture fixture;
   Trainee trainee(golden, group);
   const nlohmann::json& expected = golden.expected();
-  for (int64_t step = 0; step < Fixture::kSteps; ++step) {
+  for (int64_t step = 0; step < fixture.steps(); ++step) {
     std::vector<int64_t> mine;
-    for (int64_t row = group.rank(); row < Fixture::kRows; row += group.size()) mine.push_back(row);
+    for (int64_t row = group.rank(); row < fixture.rows(); row += group.size()) mine.push_back(row);
     const HostBatch batch = fixture.pack(step, mine);
     const StepResult result = trainee.step().run({&batch, 1}, fixture.trained(step), step + 1);
     const auto t = static_cast<size_t>(step);

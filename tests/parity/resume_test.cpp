@@ -35,9 +35,9 @@ class Resume : public testing::TestWithParam<Types> {
   // Steps `first` to `last`, 1-based; the counter that keys dropout is `shift` behind.
   void run(Trainee& trainee, int64_t first, int64_t last, int64_t shift = 0) {
     for (int64_t step = first; step <= last; ++step) {
-      const HostBatch batch = fixture_.all(step - 1);
-      losses_.push_back(
-          trainee.step().run({&batch, 1}, fixture_.trained(step - 1), step - shift).loss);
+      const int64_t at = (step - 1) % fixture_.steps();
+      const HostBatch batch = fixture_.all(at);
+      losses_.push_back(trainee.step().run({&batch, 1}, fixture_.trained(at), step - shift).loss);
     }
   }
   struct End {

@@ -33,17 +33,18 @@ double relative(double got, double want) { return std::abs(got - want) / std::ab
 class UnpackedParity : public testing::Test {
  protected:
   void SetUp() override {
+    const auto vocabulary = static_cast<int32_t>(golden_.options().vocab_size);
     std::vector<TokenDocument> documents;
     for (int d = 0; d < 30; ++d) {
       TokenDocument document;
       for (int i = 0; i < 2 + d * 17 % 61; ++i) {  // up to three samples
-        document.ids.push_back((d * 31 + i * 7) % 257);
+        document.ids.push_back((d * 31 + i * 7) % vocabulary);
         document.untrained.push_back(i % 6 == 5);
       }
       documents.push_back(document);
     }
     StoreHeader header = test::small_header(kLength);
-    header.vocab_size = 257;
+    header.vocab_size = vocabulary;
     test::write_store(folder_ / "a.h5", documents, header);
     source_ = sample_source(TokenStore::open(folder_ / "a.h5"), Split::kTrain, kLength);
   }

@@ -10,8 +10,6 @@ namespace {
 
 std::vector<int32_t> read_column(const SafetensorsReader& file, std::string_view name) {
   const Values values = read_values(file, name);
-  CHECK(static_cast<int64_t>(values.size()) == Fixture::kSteps * Fixture::kRows * Fixture::kLength,
-        "{} has {} elements", name, values.size());
   return {values.begin(), values.end()};
 }
 
@@ -33,14 +31,20 @@ void close_document(HostBatch& batch, int32_t end) {
 
 Fixture::Fixture() {
   const SafetensorsReader file = SafetensorsReader::open(golden_folder("batches.safetensors"));
+  const SafetensorsEntry* tokens = file.table().find("tokens");
+  CHECK(tokens != nullptr && tokens->shape.size() == 3, "{}: tokens is no [steps, rows, length]",
+        file.place());
+  steps_ = tokens->shape[0];
+  rows_ = tokens->shape[1];
+  length_ = tokens->shape[2];
   tokens_ = read_column(file, "tokens");
   labels_ = read_column(file, "labels");
   document_ = read_column(file, "document");
   position_ = read_column(file, "position");
 }
 
-std::vector<int64_t> Fixture::in_order() {
-  std::vector<int64_t> rows(kRows);
+std::vector<int64_t> Fixture::in_order() const {
+  std::vector<int64_t> rows(static_cast<size_t>(rows_));
   std::iota(rows.begin(), rows.end(), 0);
   return rows;
 }
@@ -49,18 +53,18 @@ HostBatch Fixture::pack(int64_t step, std::span<const int64_t> rows) const {
   HostBatch batch;
   batch.cu_seqlens = {0};
   for (const int64_t row : rows) {
-    const int64_t first = (step * kRows + row) * kLength;
+    const int64_t first = (step * rows_ + row) * length_;
     const auto start = static_cast<int32_t>(batch.tokens.size());
-    append(batch.tokens, tokens_, first, kLength);
-    append(batch.labels, labels_, first, kLength);
-    append(batch.positions, position_, first, kLength);
-    for (int64_t t = 0; t < kLength; ++t) {
-      batch.token_ids.push_back(row * kLength + t);
+    append(batch.tokens, tokens_, first, length_);
+    append(batch.labels, labels_, first, length_);
+    append(batch.positions, position_, first, length_);
+    for (int64_t t = 0; t < length_; ++t) {
+      batch.token_ids.push_back(row * length_ + t);
       const auto at = static_cast<size_t>(first + t);
-      if (t + 1 == kLength || document_[at + 1] != document_[at])
+      if (t + 1 == length_ || document_[at + 1] != document_[at])
         close_document(batch, start + static_cast<int32_t>(t) + 1);
     }
-    batch.sample_ids.push_back(step * kRows + row);
+    batch.sample_ids.push_back(step * rows_ + row);
   }
   batch.trained = count_trained(batch.labels);
   batch.real_tokens = batch.size();
@@ -68,8 +72,8 @@ HostBatch Fixture::pack(int64_t step, std::span<const int64_t> rows) const {
 }
 
 int64_t Fixture::trained(int64_t step) const {
-  return count_trained(std::span(labels_).subspan(static_cast<size_t>(step * kRows * kLength),
-                                                  static_cast<size_t>(kRows * kLength)));
+  return count_trained(std::span(labels_).subspan(static_cast<size_t>(step * rows_ * length_),
+                                                  static_cast<size_t>(rows_ * length_)));
 }
 
 HostBatch document_alone(const HostBatch& batch, size_t document) {
@@ -89,13 +93,13 @@ HostBatch document_alone(const HostBatch& batch, size_t document) {
   return alone;
 }
 
-HostBatch with_padding(const HostBatch& batch, int32_t count) {
+HostBatch Fixture::with_padding(const HostBatch& batch, int32_t count) const {
   HostBatch padded = batch;
   for (int32_t i = 0; i < count; ++i) {
     padded.tokens.push_back(0);
     padded.labels.push_back(-100);
     padded.positions.push_back(i);
-    padded.token_ids.push_back(Fixture::kRows * Fixture::kLength + i);
+    padded.token_ids.push_back(rows_ * length_ + i);
   }
   close_document(padded, static_cast<int32_t>(padded.size()));
   return padded;

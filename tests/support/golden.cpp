@@ -2,6 +2,7 @@
 
 #include <gtest/gtest.h>
 
+#include <algorithm>
 #include <limits>
 
 #include "engine/io/json.h"
@@ -12,10 +13,6 @@
 namespace ink {
 
 namespace fs = std::filesystem;
-
-fs::path golden_folder(std::string_view name) {
-  return fs::path(INKSTONE_SOURCE_DIR) / "tests/golden/models" / name;
-}
 
 Values read_values(const SafetensorsReader& file, std::string_view name) {
   const SafetensorsEntry* entry = file.table().find(name);
@@ -48,6 +45,17 @@ NamedValues Golden::tensors(std::string_view prefix) const {
     if (entry.name.starts_with(prefix))
       found[entry.name.substr(prefix.size())] = read_values(tensors_, entry.name);
   }
+  return found;
+}
+
+std::vector<int64_t> Golden::numbers(std::string_view prefix) const {
+  std::vector<int64_t> found;
+  for (const SafetensorsEntry& entry : tensors_.table().entries()) {
+    if (entry.name.starts_with(prefix))
+      found.push_back(std::stoll(entry.name.substr(prefix.size())));
+  }
+  CHECK(!found.empty(), "{} has no tensor {}*", tensors_.place(), prefix);
+  std::sort(found.begin(), found.end());
   return found;
 }
 

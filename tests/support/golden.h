@@ -1,5 +1,5 @@
-// Reference models in tests/golden/models: a tiny checkpoint and what torch and transformers
-// computed from it. Read by the parity tests.
+// A reference model: a tiny checkpoint and what torch and transformers computed from it. Read by
+// the parity tests.
 //
 // Tensors are compared under their Hugging Face names, each alone, so that a wrong gradient of one
 // norm cannot hide in a global one. Values are f64 copies.
@@ -11,17 +11,17 @@
 #include <nlohmann/json.hpp>
 #include <string>
 #include <string_view>
+#include <vector>
 
 #include "configs/schema/model_options.h"
 #include "engine/io/safetensors_reader.h"
 #include "engine/nn/parameter.h"
+#include "tests/support/golden_folder.h"
 #include "tests/support/values.h"
 
 namespace ink {
 
 using NamedValues = std::map<std::string, Values>;
-
-[[nodiscard]] std::filesystem::path golden_folder(std::string_view name);
 
 class Golden {
  public:
@@ -32,6 +32,8 @@ class Golden {
   [[nodiscard]] Values tensor(std::string_view name) const;  // of expected.safetensors
   // All tensors whose names start with the prefix, under the rest of their names.
   [[nodiscard]] NamedValues tensors(std::string_view prefix) const;
+  // The numbers that end the names which start so, rising: "logits.row" gives the rows.
+  [[nodiscard]] std::vector<int64_t> numbers(std::string_view prefix) const;
   // model.safetensors into the parameters of a materialized model.
   void load(const ParameterTable& table) const;
 

@@ -8,6 +8,8 @@
 namespace ink {
 namespace {
 
+constexpr int64_t kTotalSteps = 10;  // the constant rate of the recipe does not depend on it
+
 ModelOptions with_dropout(ModelOptions options, double dropout) {
   options.dropout = dropout;
   return options;
@@ -48,14 +50,14 @@ Trainee::Trainee(const Golden& golden, ProcessGroup& group, const TraineeOptions
       runtime_({}, make_backend(options.device, options.ordinal)),
       device_group_(make_device_group(runtime_, group)),
       model_(build(runtime_, table_, golden, options_, options)),
-      optimizer_(runtime_, table_, options.optim, Fixture::kSteps, 0),
+      optimizer_(runtime_, table_, options.optim, kTotalSteps, 0),
       step_(runtime_, *model_, table_, optimizer_, device_group_ ? *device_group_ : group,
             {.loss_mean = options.loss_mean,
              .overlap = options.overlap,
              .bucket_bytes = options.bucket_bytes,
              .keep_gradients = true,
              .graphs = options.graphs,
-             .max_length = options.graphs ? Fixture::kLength : 0,
+             .max_length = options.max_length,
              .documents = options.documents}) {
   optimizer_.copy_masters_from_parameters();
 }

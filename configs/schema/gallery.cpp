@@ -115,8 +115,12 @@ fs::path copy_from_gallery(const fs::path& gallery, const std::string& name,
                 "choose another destination or remove it");
   std::ofstream out(target, std::ios::binary);
   out << leading_comment(entry.path) << emit_yaml(read_merged(entry.path.string()));
-  out.flush();
-  if (!out) throw Error(ExitCode::kIo, target.string(), "writing failed");
+  out.close();
+  if (!out) {
+    std::error_code absent;
+    fs::remove(target, absent);  // half a file would be taken for one
+    throw Error(ExitCode::kIo, target.string(), "writing failed");
+  }
   return target;
 }
 

@@ -4,6 +4,7 @@
 
 #include <algorithm>
 #include <cmath>
+#include <limits>
 #include <set>
 #include <string>
 
@@ -13,11 +14,18 @@
 namespace ink {
 namespace {
 
+// Far above any run; sums and products of these still fit 64 bits, and places in a micro-batch 32.
+constexpr int64_t kMostPacks = 1 << 20;  // of one step
+constexpr int64_t kMostSteps = int64_t{1} << 40;
+constexpr int64_t kMostTokens = std::numeric_limits<int32_t>::max();
+constexpr int64_t kMostWidth = 1 << 24, kMostHeads = 1 << 10, kMostLayers = 1 << 10;
+
 class Checker {
  public:
   Checker(const RunOptions& run, const Places& places) : run_(run), places_(places) {}
 
   void all() const {
+    sizes();
     length();
     sources();
     evaluation();
@@ -43,6 +51,38 @@ class Checker {
     throw Error(ExitCode::kConfig, places_.of(key),
                 fmt::format("{}: expected this or {}, got both", key, other),
                 fmt::format("a value from a base is dropped by {}: null", key));
+  }
+
+  void at_most(const std::string& key, std::optional<int64_t> value, int64_t most) const {
+    if (value && *value > most) refuse(key, "expected at most {}, got {}", most, *value);
+  }
+
+  void sizes() const {
+    const ModelSection& m = run_.model;
+    at_most("model.hidden_size", m.hidden_size, kMostWidth);
+    at_most("model.intermediate_size", m.intermediate_size, kMostWidth);
+    at_most("model.num_hidden_layers", m.num_hidden_layers, kMostLayers);
+    at_most("model.num_attention_heads", m.num_attention_heads, kMostHeads);
+    at_most("model.num_key_value_heads", m.num_key_value_heads, kMostHeads);
+    at_most("model.head_dim", m.head_dim, kMostWidth);
+    at_most("model.vocab_size", m.vocab_size, kMostTokens);
+    at_most("model.max_position_embeddings", m.max_position_embeddings, kMostTokens);
+    const TrainSection& t = run_.train;
+    at_most("train.steps", t.steps, kMostSteps);
+    at_most("train.micro_batch_size", t.micro_batch_size, kMostPacks);
+    at_most("train.accumulation", t.accumulation, kMostPacks);
+    at_most("train.global_batch_size", t.global_batch_size, kMostPacks);
+    at_most("data.max_length", run_.data.max_length, kMostTokens);
+    if (t.micro_batch_size * run_.data.max_length > kMostTokens)
+      refuse("train.micro_batch_size", "expected at most {} tokens in a micro-batch, got {} * {}",
+             kMostTokens, t.micro_batch_size, run_.data.max_length);
+    for (size_t i = 0; i < run_.data.train.size(); ++i) {
+      const auto& synthetic = run_.data.train[i].synthetic;
+      if (!synthetic) continue;
+      const std::string key = fmt::format("data.train.{}.synthetic.", i);
+      at_most(key + "documents", synthetic->documents, kMostTokens);
+      at_most(key + "length", synthetic->length, kMostTokens);
+    }
   }
 
   void length() const {
@@ -224,6 +264,10 @@ BatchSizes plan_batch(const RunOptions& run, int64_t data_parallel, const Places
   const int64_t pass = run.train.micro_batch_size * data_parallel;
   const GlobalBatch asked = asked_batch(run, pass, places);
   check_multiple(asked.key, asked.size, asked.unit, run, data_parallel, places);
+  if (asked.size > kMostPacks)
+    throw Error(ExitCode::kConfig, places.of(asked.key),
+                fmt::format("{}: expected at most {} packs in a step, got {}", asked.key,
+                            kMostPacks, asked.size));
   if (run.train.batch_ramp) check_ramp(run, asked.size, data_parallel, places);
   return {.global_batch_size = asked.size, .accumulation = asked.size / pass};
 }

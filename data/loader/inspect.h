@@ -38,6 +38,7 @@ enum class UntrainedSpans { kShown, kCounted };
 
 struct SourceStats {
   std::string name;
+  bool packed = true;  // packs; without packing what is counted are samples
   int64_t documents = 0, tokens = 0, packs = 0, trained = 0;
   double fill_rate = 0;  // tokens / (packs * max_length)
   int64_t shortest = 0, longest = 0;
@@ -45,7 +46,10 @@ struct SourceStats {
   std::vector<int64_t> histogram;  // documents with a length in [2^i, 2^(i+1))
 };
 
-[[nodiscard]] SourceStats source_stats(const TokenStore& store, Split split);
+// samples_of: 0 for the store's packs, else samples of at most so many tokens (data.packing:
+// false).
+[[nodiscard]] SourceStats source_stats(const std::shared_ptr<const TokenStore>& store, Split split,
+                                       int64_t samples_of = 0);
 [[nodiscard]] nlohmann::json to_json(const SourceStats& stats);
 [[nodiscard]] std::string to_table(const std::vector<SourceStats>& stats, bool histogram);
 

@@ -57,7 +57,7 @@ class StoreSamples final : public PackSource {
   };
 
   void add(int64_t length) {
-    const int64_t parts = (length + max_length_ - 1) / max_length_;
+    const int64_t parts = (length - 1) / max_length_ + 1;
     if (parts > 1) long_.push_back({documents_, samples_, parts});
     any_short_ |= length % max_length_ != 0;
     samples_ += parts;

@@ -37,29 +37,32 @@ std::string histogram_lines(const SourceStats& stats) {
 
 }  // namespace
 
-SourceStats source_stats(const TokenStore& store, Split split) {
-  const SplitSizes& sizes = store.sizes(split);
+SourceStats source_stats(const std::shared_ptr<const TokenStore>& store, Split split,
+                         int64_t samples_of) {
+  const SplitSizes& sizes = store->sizes(split);
   SourceStats stats;
-  stats.name = fmt::format("{} ({})", store.path(), split_name(split));
+  stats.name = fmt::format("{} ({})", store->path(), split_name(split));
+  stats.packed = samples_of == 0;
   stats.documents = static_cast<int64_t>(sizes.documents);
   stats.tokens = static_cast<int64_t>(sizes.tokens);
-  stats.packs = static_cast<int64_t>(sizes.packs);
+  stats.packs = stats.packed ? static_cast<int64_t>(sizes.packs)
+                             : sample_source(store, split, samples_of)->packs();
   stats.trained = static_cast<int64_t>(sizes.trained);
+  const int64_t length = stats.packed ? store->header().max_length : samples_of;
   if (stats.packs > 0)
-    stats.fill_rate =
-        static_cast<double>(stats.tokens) /
-        (static_cast<double>(stats.packs) * static_cast<double>(store.header().max_length));
+    stats.fill_rate = static_cast<double>(stats.tokens) /
+                      (static_cast<double>(stats.packs) * static_cast<double>(length));
   if (stats.documents > 0)
     stats.mean = static_cast<double>(stats.tokens) / static_cast<double>(stats.documents);
   for (uint64_t first = 0; first < sizes.documents; first += kBlock)
-    add_lengths(store.document_lengths(split, first, std::min(kBlock, sizes.documents - first)),
+    add_lengths(store->document_lengths(split, first, std::min(kBlock, sizes.documents - first)),
                 stats);
   return stats;
 }
 
 nlohmann::json to_json(const SourceStats& stats) {
   return {{"name", stats.name},         {"documents", stats.documents},
-          {"tokens", stats.tokens},     {"packs", stats.packs},
+          {"tokens", stats.tokens},     {stats.packed ? "packs" : "samples", stats.packs},
           {"trained", stats.trained},   {"fill_rate", stats.fill_rate},
           {"shortest", stats.shortest}, {"longest", stats.longest},
           {"mean", stats.mean},         {"histogram", stats.histogram}};
@@ -68,7 +71,8 @@ nlohmann::json to_json(const SourceStats& stats) {
 std::string to_table(const std::vector<SourceStats>& stats, bool histogram) {
   std::string out =
       fmt::format("{:>11} {:>14} {:>10} {:>14} {:>6} {:>8} {:>9} {:>8}  {}\n", "documents",
-                  "tokens", "packs", "trained", "fill", "shortest", "mean", "longest", "source");
+                  "tokens", stats.empty() || stats[0].packed ? "packs" : "samples", "trained",
+                  "fill", "shortest", "mean", "longest", "source");
   for (const SourceStats& s : stats) {
     out += fmt::format("{:>11} {:>14} {:>10} {:>14} {:>5.1f}% {:>8} {:>9.1f} {:>8}  {}\n",
                        s.documents, s.tokens, s.packs, s.trained, 100 * s.fill_rate, s.shortest,

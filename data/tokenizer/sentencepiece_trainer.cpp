@@ -52,6 +52,21 @@ class LineIterator final : public sentencepiece::SentenceIterator {
   std::string line_;
 };
 
+// The library's words behind the place in its source: `./src/x.cc(580) [condition] words`.
+[[noreturn]] void refuse_vocabulary(int64_t size, std::string_view message) {
+  if (const size_t end = message.rfind("] "); end != std::string_view::npos)
+    message.remove_prefix(end + 2);
+  const bool too_small = message.find("smaller than required_chars") != std::string_view::npos;
+  if (too_small) message = message.substr(0, message.find(". Increase"));
+  throw Error(
+      ExitCode::kConfig, "--vocab-size",
+      fmt::format("expected a vocabulary that holds the characters of the text and that the "
+                  "text can fill, got {}: {}",
+                  size, message),
+      too_small ? "choose a larger --vocab-size or a lower --coverage"
+                : "choose a smaller --vocab-size or give more text");
+}
+
 }  // namespace
 
 void TextSample::add(std::string_view document) {
@@ -104,14 +119,7 @@ std::string train_sentencepiece(const std::vector<std::string>& documents,
   };
   std::string model;
   const auto status = sentencepiece::SentencePieceTrainer::Train(settings, &lines, &model);
-  if (!status.ok()) {
-    throw Error(
-        ExitCode::kConfig, "data tokenizer",
-        fmt::format(
-            "expected a vocabulary of {} pieces that the text can fill, the trainer says: {}",
-            options.vocab_size, status.message()),
-        "choose a smaller --vocab-size or give more text");
-  }
+  if (!status.ok()) refuse_vocabulary(options.vocab_size, status.message());
   return model;
 }
 

@@ -9,25 +9,26 @@ namespace ink {
 
 void report(const Error& error) { fmt::print(stderr, "{}\n", error.line()); }
 
-ExitCode report_current_exception() {
+Error current_error() {
   try {
     throw;
   } catch (const Error& error) {
-    report(error);
-    return error.code();
+    return error;
   } catch (const std::bad_alloc&) {
-    report(Error(ExitCode::kOutOfMemory, "memory", "the system has no more host memory"));
-    return ExitCode::kOutOfMemory;
+    return {ExitCode::kOutOfMemory, "memory", "the system has no more host memory"};
   } catch (const std::filesystem::filesystem_error& error) {
-    report(Error(ExitCode::kIo, error.path1().string(), error.code().message()));
-    return ExitCode::kIo;
+    return {ExitCode::kIo, error.path1().string(), error.code().message()};
   } catch (const std::system_error& error) {
-    report(Error(ExitCode::kIo, "system", error.what()));
-    return ExitCode::kIo;
+    return {ExitCode::kIo, "system", error.what()};
   } catch (const std::exception& error) {
-    report(Error(ExitCode::kInternal, "internal", error.what()));
-    return ExitCode::kInternal;
+    return {ExitCode::kInternal, "internal", error.what()};
   }
+}
+
+ExitCode report_current_exception() {
+  const Error error = current_error();
+  report(error);
+  return error.code();
 }
 
 }  // namespace ink

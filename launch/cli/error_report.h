@@ -6,7 +6,9 @@
 
 namespace ink {
 
-// Prints the exception in flight and returns its exit code. Call inside a catch block.
+// The exception in flight as an Error, whatever its type. Call inside a catch block.
+[[nodiscard]] Error current_error();
+// Prints it and returns its exit code.
 ExitCode report_current_exception();
 void report(const Error& error);
 

@@ -89,6 +89,7 @@ std::optional<ExitCode> parse_command_line(int argc, char** argv, CommandLine& c
     throw usage_error(error, app);
   }
   if (!command.run) throw missing_verb(app);
+  refuse_empty_values(app);
   return std::nullopt;
 }
 

@@ -71,6 +71,9 @@ std::string message_of(const CLI::ParseError& error) {
                          text.substr(kStart.size(), equals - kStart.size()),
                          quote_name(text.substr(equals + 3)));
   }
+  if (const size_t at = text.find(": At Most 1 required but received "); at != std::string::npos)
+    return fmt::format("{}: expected it once, got it {} times", text.substr(0, at),
+                       text.substr(text.rfind(' ') + 1));
   if (const size_t at = text.find(": 1 required "); at != std::string::npos)
     return fmt::format("{}: expected a value, got nothing", text.substr(0, at));
   return text;
@@ -83,6 +86,17 @@ Error usage_error(const CLI::ParseError& error, const CLI::App& app) {
   // A misspelt flag is the cause where the one it was meant to be is missing.
   if (!app.remaining(true).empty()) return unexpected_word(app, verb);
   return {ExitCode::kConfig, full_name(verb), message_of(error), see_help(verb)};
+}
+
+void refuse_empty_values(const CLI::App& app) {
+  const CLI::App& verb = active_verb(app);
+  for (const CLI::Option* option : verb.get_options()) {
+    if (option->check_lname("prompt")) continue;  // nothing is a text to continue
+    for (const std::string& value : option->results())
+      if (value.empty())
+        throw Error(ExitCode::kConfig, full_name(verb),
+                    fmt::format("{}: expected a value, got an empty text", option->get_name()));
+  }
 }
 
 Error missing_verb(const CLI::App& app) {

@@ -23,12 +23,9 @@ void agreed(Launch& launch, F&& f) {
   ExitCode mine = ExitCode::kDone;
   try {
     std::forward<F>(f)();
-  } catch (const Error& error) {
-    failure = std::current_exception();
-    mine = error.code();
   } catch (const std::exception&) {
     failure = std::current_exception();
-    mine = ExitCode::kInternal;
+    mine = current_error().code();
   }
   const Verdict verdict = agree(launch, mine);
   if (verdict.code == ExitCode::kDone) return;

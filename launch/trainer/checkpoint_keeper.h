@@ -5,6 +5,7 @@
 // next step boundary.
 #pragma once
 
+#include <limits>
 #include <optional>
 #include <string>
 
@@ -18,7 +19,8 @@ namespace ink {
 struct RunCounters {
   int64_t step = 0, tokens = 0, trained = 0;  // tokens without padding; targets
   int64_t consumed = 0;                       // tokens with padding, train.skip_steps left out
-  double loss = 0;                            // of the last step that had one
+  // Of the last step that had one; none without such a step.
+  double loss = std::numeric_limits<double>::quiet_NaN();
 };
 
 // Everything of a run that a save records beside the tensors and what the session knows.

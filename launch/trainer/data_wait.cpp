@@ -1,20 +1,23 @@
 #include "launch/trainer/data_wait.h"
 
-#include <unistd.h>
-
 #include <chrono>
-#include <cstdio>
 #include <future>
+
+#include "launch/report/progress_line.h"
+#include "launch/trainer/signals.h"
 
 namespace ink {
 namespace {
 
-// One line that is written over on a terminal; nothing in a file.
-void show_progress(const PrepareProgress& progress) {
-  if (isatty(STDERR_FILENO) == 0) return;
-  fmt::print(stderr, "\rtokenising: {} documents, {} tokens, {:.1f} MB", progress.documents,
-             progress.tokens, static_cast<double>(progress.bytes) / 1e6);
-  std::fflush(stderr);
+// Tells how far tokenising has come, and ends it when asked to stop: there is no state yet to save.
+std::function<void(const PrepareProgress&)> teller(ProgressLine& line) {
+  return [&line](const PrepareProgress& progress) {
+    line.show(fmt::format("tokenising: {} documents, {} tokens, {:.1f} MB", progress.documents,
+                          progress.tokens, static_cast<double>(progress.bytes) / 1e6));
+    if (stop_signal() != 0)
+      throw Error(ExitCode::kStopped, "data.train",
+                  "stopped while the text was tokenised: nothing was trained, nothing is saved");
+  };
 }
 
 // Everybody returns together, once rank 0's `done` says so.
@@ -31,17 +34,18 @@ void wait_for_rank_0(Launch& launch, const std::function<bool()>& done) {
 }  // namespace
 
 SessionPlan plan_on_all_ranks(Launch& launch, const LoadedRun& loaded, const DeviceSeat& seat,
-                              const SessionFlags& flags) {
+                              const SessionFlags& flags, bool quiet) {
+  const auto plan_and_tell = [&] {
+    ProgressLine line(quiet);
+    return plan_session(loaded, launch.size, seat, flags, teller(line));
+  };
   SessionPlan plan;
   if (launch.size == 1) {
-    agreed(launch, [&] { plan = plan_session(loaded, 1, seat, flags, show_progress); });
+    agreed(launch, [&] { plan = plan_and_tell(); });
     return plan;
   }
   std::future<SessionPlan> made;
-  if (launch.rank == 0)
-    made = std::async(std::launch::async, [&] {
-      return plan_session(loaded, launch.size, seat, flags, show_progress);
-    });
+  if (launch.rank == 0) made = std::async(std::launch::async, plan_and_tell);
   wait_for_rank_0(launch, [&] {
     return made.wait_for(std::chrono::milliseconds(500)) == std::future_status::ready;
   });

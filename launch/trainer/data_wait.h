@@ -10,8 +10,10 @@
 
 namespace ink {
 
-// Collective. AgreedExit when any rank cannot plan.
+// Collective. AgreedExit when any rank cannot plan; with code 75 when a stop was asked for
+// meanwhile.
 [[nodiscard]] SessionPlan plan_on_all_ranks(Launch& launch, const LoadedRun& loaded,
-                                            const DeviceSeat& seat, const SessionFlags& flags);
+                                            const DeviceSeat& seat, const SessionFlags& flags,
+                                            bool quiet);
 
 }  // namespace ink

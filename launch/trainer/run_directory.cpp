@@ -43,6 +43,21 @@ void remove_run(const fs::path& path) {
   remove_leftovers(path);
 }
 
+// Whoever may write into it may put weights of his own into a checkpoint.
+void make_private(const fs::path& path) {
+  std::error_code failed;
+  const bool made = fs::create_directories(path, failed);
+  if (failed) throw io_error(path, "cannot make the run directory", failed.value());
+  if (made) fs::permissions(path, fs::perms::others_write, fs::perm_options::remove, failed);
+  const fs::perms mode = fs::status(path, failed).permissions();
+  if (!failed && (mode & fs::perms::others_write) != fs::perms::none)
+    throw Error(ExitCode::kIo, path.string(),
+                fmt::format("expected a run directory that only its owner and group may write, got "
+                            "mode {:04o}",
+                            static_cast<unsigned>(mode)),
+                "chmod o-w takes the right from the others");
+}
+
 std::string random_id() {
   std::random_device device;
   return fmt::format("{:08x}{:08x}", device(), device());
@@ -76,9 +91,7 @@ int take_lock(const fs::path& path, const std::string& run_id) {
 
 RunDirectory::RunDirectory(const fs::path& path, DirectoryUse use, uint64_t needed)
     : path_(path), run_id_(random_id()) {
-  std::error_code failed;
-  fs::create_directories(path_, failed);
-  if (failed) throw io_error(path_, "cannot make the run directory", failed.value());
+  make_private(path_);
   lock_ = take_lock(path_, run_id_);
   if (use == DirectoryUse::kFresh && holds_a_run(path_)) {
     throw Error(
@@ -88,7 +101,8 @@ RunDirectory::RunDirectory(const fs::path& path, DirectoryUse use, uint64_t need
   if (use == DirectoryUse::kOverwrite) remove_run(path_);
   require_free_bytes(path_, needed);
   remove_leftovers(path_);
-  for (const char* mark : kMarks) fs::remove(path_ / mark, failed);
+  std::error_code ignored;
+  for (const char* mark : kMarks) fs::remove(path_ / mark, ignored);
 }
 
 RunDirectory::~RunDirectory() {

@@ -14,8 +14,8 @@ enum class DirectoryUse { kFresh, kOverwrite, kResume };
 class RunDirectory {
  public:
   // Error 4: not empty although kFresh, not writable (found by writing), too little space for
-  // `needed` bytes, or locked by a live process (named with its host). Makes the directory and
-  // takes the lock. kOverwrite removes what an earlier run left.
+  // `needed` bytes, writable for everybody, or locked by a live process (named with its host).
+  // Makes the directory and takes the lock. kOverwrite removes what an earlier run left.
   RunDirectory(const std::filesystem::path& path, DirectoryUse use, uint64_t needed);
   ~RunDirectory();
   RunDirectory(const RunDirectory&) = delete;

@@ -99,8 +99,13 @@ SessionPlan plan_session(const LoadedRun& loaded, int world, const DeviceSeat& s
                      .tokenizer = plan.tokenizer,
                      .progress = progress});
   if (run.train.epochs) {
-    plan.total_packs =
-        static_cast<int64_t>(std::ceil(*run.train.epochs * static_cast<double>(plan.data.packs())));
+    constexpr double kMostPacks = 0x1p53;  // counted exactly
+    const double packs = std::ceil(*run.train.epochs * static_cast<double>(plan.data.packs()));
+    if (packs > kMostPacks)
+      throw Error(ExitCode::kConfig, plan.places.of("train.epochs"),
+                  fmt::format("train.epochs: expected at most {:.0f} packs in all, got {} * {}",
+                              kMostPacks, *run.train.epochs, plan.data.packs()));
+    plan.total_packs = static_cast<int64_t>(packs);
     plan.total_steps = plan.batches.steps_for(*plan.total_packs);
   } else {
     plan.total_steps = *run.train.steps;

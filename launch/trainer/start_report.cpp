@@ -9,6 +9,7 @@
 #include "engine/core/parallel_for.h"
 #include "engine/io/json.h"
 #include "engine/io/sha256.h"
+#include "launch/doctor/machine.h"
 
 namespace ink {
 namespace {
@@ -77,11 +78,14 @@ void warn_of_differences(RunLog& log, const OpenedCheckpoint& resume, const Sess
   }
 }
 
-// What the run may use; nothing where only the system knows.
+// What the run may use: without a limit all that the card or the machine has. Nothing for a card
+// that is not here.
 std::optional<int64_t> available_memory(const SessionPlan& plan) {
   if (plan.run.train.memory_limit) return plan.run.train.memory_limit->value;
   if (plan.seat.card) return plan.seat.card->memory;
-  return std::nullopt;
+  if (plan.seat.device != Device::kCpu) return std::nullopt;
+  const int64_t memory = look_at_machine().memory;
+  return memory > 0 ? std::optional(memory) : std::nullopt;
 }
 
 // The table, and the levers where the whole of it does not fit.
@@ -167,7 +171,7 @@ void require_memory(const SessionPlan& plan) {
   const int64_t needed = estimate_memory(plan).states();
   if (!available || needed <= *available) return;
   throw Error(ExitCode::kOutOfMemory,
-              plan.run.train.memory_limit ? "train.memory_limit" : "train.device",
+              plan.run.train.memory_limit ? "train.memory_limit" : "memory of the device",
               fmt::format("expected {} bytes for weights, gradients and optimizer, got {}", needed,
                           *available),
               memory_levers(plan.model, plan.run, *available));

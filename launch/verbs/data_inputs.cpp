@@ -1,7 +1,3 @@
-#include <unistd.h>
-
-#include <cstdio>
-
 #include "launch/verbs/data_verbs.h"
 
 namespace ink {
@@ -22,19 +18,6 @@ Corpus list_inputs(const std::vector<std::string>& paths, DataFormat format) {
     all.sources.insert(all.sources.end(), one.sources.begin(), one.sources.end());
   }
   return all;
-}
-
-ProgressLine::ProgressLine(bool quiet) : active_(!quiet && isatty(STDERR_FILENO) != 0) {}
-
-ProgressLine::~ProgressLine() {
-  if (shown_) fmt::print(stderr, "\n");
-}
-
-void ProgressLine::show(const std::string& text) {
-  if (!active_) return;
-  fmt::print(stderr, "\r\x1b[K{}", text);
-  std::fflush(stderr);
-  shown_ = true;
 }
 
 }  // namespace ink

@@ -23,17 +23,17 @@ struct InspectArguments {
   }
 };
 
-Split split_of(const std::string& name) {
-  if (name == "train") return Split::kTrain;
-  if (name == "eval") return Split::kEval;
-  throw Error(ExitCode::kConfig, "--split", "expected train or eval, got " + name);
-}
+Split split_of(const std::string& name) { return name == "eval" ? Split::kEval : Split::kTrain; }
 
 void check_row(const InspectArguments& a, int64_t rows) {
   if (a.row >= 0 && a.row < rows) return;
   throw Error(ExitCode::kConfig, "--row",
               fmt::format("expected a number below {}, the {}s of {}, got {}", rows, a.what(),
                           a.split, a.row));
+}
+
+int64_t end_row(const InspectArguments& a, int64_t rows) {
+  return a.row + std::min(a.count, rows - a.row);
 }
 
 // Packs, or samples, as training sees them.
@@ -44,7 +44,7 @@ std::vector<Pack> read_packs(const std::shared_ptr<const TokenStore>& store,
   const auto source = a.unpacked ? sample_source(store, split, length) : store_source(store, split);
   check_row(a, source->packs());
   std::vector<Pack> read;
-  for (int64_t i = a.row; i < std::min(source->packs(), a.row + a.count); ++i)
+  for (int64_t i = a.row; i < end_row(a, source->packs()); ++i)
     read.push_back(make_pack(source->read(i), ResetPositions::kDocument));
   return read;
 }
@@ -54,7 +54,7 @@ std::vector<Pack> read_documents(const TokenStore& store, const InspectArguments
   const auto documents = static_cast<int64_t>(store.sizes(split_of(a.split)).documents);
   check_row(a, documents);
   std::vector<Pack> read;
-  for (int64_t i = a.row; i < std::min(documents, a.row + a.count); ++i) {
+  for (int64_t i = a.row; i < end_row(a, documents); ++i) {
     TokenDocument document = store.read_document(split_of(a.split), static_cast<uint64_t>(i));
     TokenRange range;
     range.ids = std::move(document.ids);
@@ -87,13 +87,17 @@ void check_tokenizer(const TokenStore& store, const Tokenizer& tokenizer) {
   }
 }
 
+// Packs have the length that they were cut with.
+void check_length(int64_t max_length, bool unpacked) {
+  if (max_length > 0 && !unpacked)
+    throw Error(ExitCode::kConfig, "--max-length",
+                fmt::format("expected --unpacked beside it, got {} alone", max_length));
+}
+
 void check_flags(const InspectArguments& a) {
   if (a.packed && a.unpacked)
     throw Error(ExitCode::kConfig, "--unpacked", "expected this or --packed, got both");
-  if (a.max_length < 0 || (a.max_length > 0 && !a.unpacked))
-    throw Error(ExitCode::kConfig, "--max-length",
-                fmt::format("expected a number above 0, and --unpacked beside it, got {}{}",
-                            a.max_length, a.unpacked ? "" : " alone"));
+  check_length(a.max_length, a.unpacked);
 }
 
 ExitCode inspect(const InspectArguments& a, const CommandLine& command) {
@@ -129,18 +133,27 @@ ExitCode inspect(const InspectArguments& a, const CommandLine& command) {
   return ExitCode::kDone;
 }
 
-ExitCode stats(const std::string& path, bool json, bool histogram) {
-  const auto store = TokenStore::open(path);
+struct StatsArguments {
+  std::string store;
+  int64_t max_length = 0;  // 0: the store's
+  bool unpacked = false, json = false, histogram = false;
+};
+
+ExitCode stats(const StatsArguments& a) {
+  check_length(a.max_length, a.unpacked);
+  const auto store = TokenStore::open(a.store);
+  const int64_t length = a.max_length > 0 ? a.max_length : store->header().max_length;
   std::vector<SourceStats> all;
   for (const Split split : {Split::kTrain, Split::kEval}) {
-    if (store->sizes(split).documents > 0) all.push_back(source_stats(*store, split));
+    if (store->sizes(split).documents > 0)
+      all.push_back(source_stats(store, split, a.unpacked ? length : 0));
   }
-  if (json) {
+  if (a.json) {
     nlohmann::json rows = nlohmann::json::array();
     for (const SourceStats& one : all) rows.push_back(to_json(one));
     fmt::print("{}\n", rows.dump(1));
   } else {
-    fmt::print("{}", to_table(all, histogram));
+    fmt::print("{}", to_table(all, a.histogram));
   }
   return ExitCode::kDone;
 }
@@ -155,30 +168,37 @@ void add_data_inspect(CLI::App& data, CommandLine& command) {
   verb->add_option("--tokenizer", a->tokenizer, "to decode with; without one, ids are shown");
   verb->add_option("--row", a->row, "first document, pack or sample, from 0")
       ->capture_default_str();
-  verb->add_option("--n", a->count, "how many")->capture_default_str();
+  verb->add_option("--n", a->count, "how many")->check(positive())->capture_default_str();
   verb->add_option("--show", a->show,
                    "text; masked: the text that is trained on alone; ids, labels or all")
       ->check(one_of({"text", "masked", "ids", "labels", "all"}))
       ->capture_default_str();
-  verb->add_option("--split", a->split, "train or eval")->capture_default_str();
+  verb->add_option("--split", a->split, "which documents")
+      ->check(one_of({"train", "eval"}))
+      ->capture_default_str();
   verb->add_option("--html", a->html, "write a page instead");
   verb->add_flag("--packed", a->packed, "packs as training sees them, not documents");
   verb->add_flag("--unpacked", a->unpacked,
                  "samples as training with data.packing: false sees them");
   verb->add_option("--max-length", a->max_length,
-                   "tokens of the longest of these samples; default: the store's");
+                   "tokens of the longest of these samples; default: the store's")
+      ->check(positive());
   verb->add_flag("--verify", a->verify, "also read every byte and compare the store's hash");
   verb->callback([a, &command] { command.run = [a, &command] { return inspect(*a, command); }; });
 }
 
 void add_data_stats(CLI::App& data, CommandLine& command) {
   CLI::App* verb = data.add_subcommand("stats", "counts, lengths, fill rate");
-  auto store = std::make_shared<std::string>();
-  auto json = std::make_shared<bool>(false), histogram = std::make_shared<bool>(false);
-  verb->add_option("store", *store, "token store")->required();
-  verb->add_flag("--json", *json, "as JSON");
-  verb->add_flag("--hist", *histogram, "with a histogram of lengths");
-  verb->callback([=, &command] { command.run = [=] { return stats(*store, *json, *histogram); }; });
+  auto a = std::make_shared<StatsArguments>();
+  verb->add_option("store", a->store, "token store")->required();
+  verb->add_flag("--unpacked", a->unpacked,
+                 "samples as training with data.packing: false sees them, not packs");
+  verb->add_option("--max-length", a->max_length,
+                   "tokens of the longest of these samples; default: the store's")
+      ->check(positive());
+  verb->add_flag("--json", a->json, "as JSON");
+  verb->add_flag("--hist", a->histogram, "with a histogram of lengths");
+  verb->callback([a, &command] { command.run = [a] { return stats(*a); }; });
 }
 
 }  // namespace ink

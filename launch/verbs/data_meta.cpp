@@ -4,6 +4,7 @@
 
 #include "data/store/internevo.h"
 #include "data/store/internevo_meta.h"
+#include "launch/report/progress_line.h"
 #include "launch/verbs/data_verbs.h"
 
 namespace ink {

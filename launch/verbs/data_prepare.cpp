@@ -7,6 +7,7 @@
 
 #include "data/loader/prepare.h"
 #include "data/tokenizer/load.h"
+#include "launch/report/progress_line.h"
 #include "launch/verbs/data_verbs.h"
 #include "launch/verbs/value_flags.h"
 
@@ -14,6 +15,8 @@ namespace ink {
 namespace {
 
 namespace fs = std::filesystem;
+
+constexpr double kMostTokens = 2147483647;  // ids and places in a pack have 32 bits
 
 struct PrepareArguments {
   std::vector<std::string> in;
@@ -24,21 +27,17 @@ struct PrepareArguments {
 };
 
 void check(const PrepareArguments& a) {
-  if (a.max_length < 2)
-    throw Error(ExitCode::kConfig, "--max-length",
-                fmt::format("expected at least 2, got {}", a.max_length));
-  if (a.eval_fraction < 0 || a.eval_fraction >= 1) {
+  if (!(a.eval_fraction >= 0 && a.eval_fraction < 1)) {
     throw Error(ExitCode::kConfig, "--eval-fraction",
                 fmt::format("expected a number in [0, 1), got {}", a.eval_fraction));
   }
-  if (a.order != name_of(DocumentOrder::kPermuted) && a.order != name_of(DocumentOrder::kNumpy))
-    throw Error(ExitCode::kConfig, "--order",
-                fmt::format("expected permuted or numpy, got {}", a.order));
   if (a.tokenizer.empty() && a.vocab_size <= 0) {
     throw Error(
         ExitCode::kConfig, "--tokenizer",
         "expected a tokenizer for text, or --vocab-size for rows of token ids, got neither");
   }
+  if (fs::is_directory(a.out))
+    throw Error(ExitCode::kIo, a.out, "expected the name of a file, got a directory");
   if (fs::exists(a.out) && !a.overwrite)
     throw Error(ExitCode::kIo, a.out, "expected no such file, got one", "--overwrite replaces it");
 }
@@ -111,16 +110,23 @@ void add_data_prepare(CLI::App& data, CommandLine& command) {
   verb->add_option("--format", a->format, "auto, txt, lines, jsonl, dictd, fortune, internevo")
       ->capture_default_str();
   verb->add_option("--max-length", a->max_length, "tokens of a pack (data.max_length of the run)")
+      ->transform(whole(between(2, kMostTokens)))
       ->capture_default_str();
-  verb->add_option("--seed", a->seed, "order of the documents")->capture_default_str();
+  verb->add_option("--seed", a->seed, "order of the documents")
+      ->transform(whole(at_least(0)))
+      ->capture_default_str();
   verb->add_option("--order", a->order,
                    "permuted, or numpy: shuffled as InternEvo does it before packing, with --seed "
                    "1024 (train.compat.sampler asks for it)")
+      ->check(one_of({name_of(DocumentOrder::kPermuted), name_of(DocumentOrder::kNumpy)}))
       ->capture_default_str();
   verb->add_option("--eval-fraction", a->eval_fraction, "share of the documents that is held out")
       ->capture_default_str();
-  verb->add_option("--vocab-size", a->vocab_size, "ids must be below it; default: the tokenizer's");
-  verb->add_option("--workers", a->workers, "threads; 0 = all cores")->capture_default_str();
+  verb->add_option("--vocab-size", a->vocab_size, "ids must be below it; default: the tokenizer's")
+      ->transform(whole(between(1, kMostTokens)));
+  verb->add_option("--workers", a->workers, "threads; 0 = all cores")
+      ->transform(whole(between(0, 1024)))
+      ->capture_default_str();
   verb->add_flag("--skip-bad-rows", a->skip_bad_rows, "count and leave out malformed rows");
   verb->add_flag("--no-eos", a->no_eos, "no EOS after a document");
   verb->add_flag("--overwrite", a->overwrite, "replace an existing store");

@@ -18,15 +18,4 @@ void add_data_meta(CLI::App& data, CommandLine& command);
 // The files of several --in arguments as one corpus, in the order given.
 [[nodiscard]] Corpus list_inputs(const std::vector<std::string>& paths, DataFormat format);
 
-// One line on a terminal that is written over; nothing elsewhere or when quiet.
-class ProgressLine {
- public:
-  explicit ProgressLine(bool quiet);
-  ~ProgressLine();
-  void show(const std::string& text);
-
- private:
-  bool active_, shown_ = false;
-};
-
 }  // namespace ink

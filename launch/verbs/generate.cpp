@@ -1,9 +1,11 @@
 // inkstone generate: completes one prompt, or every prompt of a file.
 
+#include <algorithm>
 #include <cstdio>
 
 #include "data/tokenizer/load.h"
 #include "engine/io/atomic_file.h"
+#include "engine/tensor/out_of_memory.h"
 #include "launch/model_source.h"
 #include "launch/text_generation.h"
 #include "launch/verbs/prompt_file.h"
@@ -30,6 +32,8 @@ std::vector<Prompt> collect_prompts(const GenerateArguments& a) {
   if (!a.in.empty()) {
     for (Prompt& prompt : read_prompts(a.in)) prompts.push_back(std::move(prompt));
   }
+  if (std::ranges::any_of(a.stop, &std::string::empty))
+    throw Error(ExitCode::kConfig, "--stop", "expected a text, got an empty one");
   if (prompts.empty())
     throw Error(ExitCode::kConfig, "--prompt", "expected --prompt, --ids or -i, got none of them");
   return prompts;
@@ -75,6 +79,17 @@ void print_ids(const std::vector<int32_t>& ids) {
   for (size_t i = 0; i < ids.size(); ++i) fmt::print("{}{}", i == 0 ? "" : " ", ids[i]);
 }
 
+// The cache of keys and values is as long as prompt and answer may become.
+template <class F>
+auto with_memory_hint(F&& f) {
+  try {
+    return std::forward<F>(f)();
+  } catch (const OutOfMemory& error) {
+    throw Error(error.code(), error.place(), error.what(),
+                "lower --max-new-tokens, or compute with --dtype bf16");
+  }
+}
+
 ExitCode run(const GenerateArguments& a, const CommandLine& command) {
   check_sampling(a.sampling);
   const std::vector<Prompt> prompts = collect_prompts(a);
@@ -101,12 +116,14 @@ ExitCode run(const GenerateArguments& a, const CommandLine& command) {
     };
   }
   std::string file;
+  const Decoder& decoder = model.instance->decoder();
   for (size_t i = 0; i < prompts.size(); ++i) {
-    const Decoder& decoder = model.instance->decoder();
-    const TextResult result =
-        prompts[i].ids
-            ? continue_ids(runtime, decoder, tokenizer.get(), *prompts[i].ids, sampling, options)
-            : continue_text(runtime, decoder, *tokenizer, prompts[i].text, sampling, options);
+    const TextResult result = with_memory_hint([&] {
+      return prompts[i].ids
+                 ? continue_ids(runtime, decoder, tokenizer.get(), *prompts[i].ids, sampling,
+                                options)
+                 : continue_text(runtime, decoder, *tokenizer, prompts[i].text, sampling, options);
+    });
     if (!a.out.empty()) {
       file += json_line(result);
     } else if (rows) {
@@ -133,7 +150,9 @@ void add_sampling(CLI::App& verb, GenerateArguments& a) {
                   "leave out tokens below this share of the likeliest; 0 = none")
       ->capture_default_str();
   verb.add_option("--repetition-penalty", s.repetition_penalty, "1 = none")->capture_default_str();
-  verb.add_option("--seed", s.seed, "of the draws")->capture_default_str();
+  verb.add_option("--seed", s.seed, "of the draws")
+      ->transform(whole(at_least(0)))
+      ->capture_default_str();
   verb.add_option("--stop", a.stop, "text that ends the answer and is cut off; repeatable")
       ->allow_extra_args(false);
 }

@@ -46,6 +46,9 @@ LoadedRun load(const TrainArguments& arguments) {
   if (arguments.out) overrides.push_back("checkpoint.dir=" + *arguments.out);
   if (arguments.resume) overrides.push_back("checkpoint.resume=" + *arguments.resume);
   LoadedRun loaded = load_run(arguments.file, overrides);
+  if (arguments.overwrite && loaded.options.checkpoint.resume)
+    throw Error(ExitCode::kConfig, "--overwrite",
+                "expected this or --resume (checkpoint.resume), got both");
   std::optional<int64_t>& every = loaded.options.train.self_check_every;
   if (arguments.self_check && !every) every = kSelfCheckEvery;
   return loaded;
@@ -100,6 +103,18 @@ std::optional<OpenedCheckpoint> resume_on_all_ranks(Launch& launch, const RunOpt
   return opened;
 }
 
+// A save of another run directory begins a run in this one: nothing of a third may be in it. Asked
+// by rank 0 alone.
+DirectoryUse use_of_directory(const RunOptions& run, const TrainArguments& arguments,
+                              const std::optional<OpenedCheckpoint>& resume) {
+  if (arguments.overwrite) return DirectoryUse::kOverwrite;
+  if (!run.checkpoint.resume) return DirectoryUse::kFresh;
+  std::error_code absent;
+  const bool same =
+      !resume || fs::equivalent(resume->path.parent_path(), run.checkpoint.dir, absent);
+  return same ? DirectoryUse::kResume : DirectoryUse::kFresh;
+}
+
 // The trainer section to go on from. The best save of another run directory is not in this one.
 nlohmann::json state_of(nlohmann::json trainer, const OpenedCheckpoint& from, const fs::path& to) {
   if (from.path.parent_path().lexically_normal() != to.lexically_normal()) trainer.erase("best");
@@ -143,23 +158,21 @@ ExitCode train(Launch& launch, PeerWatch& watch, const TrainArguments& arguments
   if (launch.size > 1) agreed(launch, [&] { handshake(launch, run); });
   const DeviceSeat seat = choose_device(launch, run.train.device,
                                         arguments.dry_run ? CardNeed::kPlanOnly : CardNeed::kNow);
-  SessionPlan plan = plan_on_all_ranks(launch, *loaded, seat, arguments.flags);
+  SessionPlan plan = plan_on_all_ranks(launch, *loaded, seat, arguments.flags, command.quiet);
   agreed(launch, [&] { require_common(launch, {{"data", plan.data.identity().dump(1)}}); });
   agreed(launch, [&] { choose_kernels(plan.run, seat.device); });
+  const std::optional<OpenedCheckpoint> resume =
+      resume_on_all_ranks(launch, run, arguments, notices);
   if (arguments.dry_run) {
     if (first) print_plan(plan, launch.size);
     return ExitCode::kDone;
   }
   agreed(launch, [&] { require_memory(plan); });
-  const std::optional<OpenedCheckpoint> resume =
-      resume_on_all_ranks(launch, run, arguments, notices);
   std::unique_ptr<RunDirectory> directory;
   agreed(launch, [&] {
-    const DirectoryUse use = run.checkpoint.resume ? DirectoryUse::kResume
-                             : arguments.overwrite ? DirectoryUse::kOverwrite
-                                                   : DirectoryUse::kFresh;
     if (first)
-      directory = std::make_unique<RunDirectory>(run.checkpoint.dir, use, save_estimate(plan));
+      directory = std::make_unique<RunDirectory>(
+          run.checkpoint.dir, use_of_directory(run, arguments, resume), save_estimate(plan));
   });
   std::unique_ptr<Session> session;
   std::optional<nlohmann::json> state;

@@ -28,13 +28,17 @@ E choose(const std::string& flag, const std::string& text) {
               nearest ? fmt::format("did you mean {}?", *nearest) : "");
 }
 
-}  // namespace
-
-int64_t parse_bytes_flag(const std::string& flag, const std::string& text) {
+ConfigNode scalar(const std::string& text) {
   ConfigNode node;
   node.kind = ConfigNode::Kind::kScalar;
   node.text = text;
-  return to_bytes(node, at_least(1), flag).value;
+  return node;
+}
+
+}  // namespace
+
+int64_t parse_bytes_flag(const std::string& flag, const std::string& text) {
+  return to_bytes(scalar(text), at_least(1), flag).value;
 }
 
 DataFormat parse_format_flag(const std::string& text) {
@@ -72,6 +76,19 @@ CLI::Validator positive() {
                        : fmt::format("expected an integer above 0, got {}", quote_name(text));
           },
           "POSITIVE"};
+}
+
+CLI::Validator whole(const Rule& rule) {
+  return {[rule](std::string& text) -> std::string {
+            try {
+              text = std::to_string(to_integer(scalar(text), rule, ""));
+              return {};
+            } catch (const Error&) {
+              return fmt::format("expected {}, got {}", describe("an integer", rule),
+                                 quote_name(text));
+            }
+          },
+          ""};
 }
 
 }  // namespace ink

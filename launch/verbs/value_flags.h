@@ -8,6 +8,7 @@
 #include <vector>
 
 #include "configs/schema/data_options.h"
+#include "configs/schema/field.h"
 #include "configs/schema/model_keys.h"
 #include "configs/schema/train_options.h"
 
@@ -24,5 +25,7 @@ namespace ink {
 // Checks for option->check(): the message says what was expected and got.
 [[nodiscard]] CLI::Validator one_of(std::vector<std::string> names);
 [[nodiscard]] CLI::Validator positive();
+// For option->transform(): an integer in the grammar of run files, 4k is 4000.
+[[nodiscard]] CLI::Validator whole(const Rule& rule);
 
 }  // namespace ink

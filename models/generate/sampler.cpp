@@ -2,6 +2,7 @@
 
 #include <algorithm>
 #include <cmath>
+#include <limits>
 #include <numeric>
 
 #include "engine/core/error.h"
@@ -64,8 +65,9 @@ Candidates apply_rules(std::span<const float> logits, const SamplingOptions& o) 
 }  // namespace
 
 void check_sampling(const SamplingOptions& o) {
-  require(o.max_new_tokens >= 1, "--max-new-tokens", "a number from 1",
-          static_cast<double>(o.max_new_tokens));
+  constexpr int64_t kMostTokens = std::numeric_limits<int32_t>::max();  // positions have 32 bits
+  require(o.max_new_tokens >= 1 && o.max_new_tokens <= kMostTokens, "--max-new-tokens",
+          "a number from 1 to 2147483647", static_cast<double>(o.max_new_tokens));
   require(std::isfinite(o.temperature) && o.temperature >= 0, "--temperature", "a number from 0",
           o.temperature);
   require(o.top_k >= 0, "--top-k", "a number from 0", static_cast<double>(o.top_k));

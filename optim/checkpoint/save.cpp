@@ -72,6 +72,7 @@ SaveReport save_checkpoint(const Snapshot& snapshot, const SaveOptions& options)
   require_free_bytes(options.directory, snapshot_bytes(snapshot));
   const fs::path final_path = options.directory / fmt::format("step-{}", snapshot.step);
   AtomicDirectory directory(final_path, Existing::kReplace);
+  fs::permissions(directory.path(), fs::perms::owner_all);  // weights are the owner's to give away
   fs::create_directory(directory.path() / "state");
   Manifest manifest{.step = snapshot.step,
                     .run_id = options.run_id,

@@ -97,6 +97,40 @@ TEST_F(Checkpoint, SecondRunNeedsResumeOrOverwrite) {
   EXPECT_EQ(step_columns(place_ / "run").size(), 1u);
 }
 
+// A save of one run must not become a step of another one.
+TEST_F(Checkpoint, ResumeIntoADirectoryOfAnotherRunIsRefused) {
+  expect_done(train("one"));
+  expect_done(train("two", {"train.seed=7"}));
+  const auto before = files_below(place_ / "two/step-6");
+  expect_error(train("two", {"--resume", "one/step-2"}), 4, {"two", "holds a run", "--out"});
+  EXPECT_EQ(files_below(place_ / "two/step-6"), before);
+  expect_done(train("three", {"--resume", "one/step-2"}));
+  expect_same_state("three/step-6", "one/step-6");
+  // The same directory by another name is no other one.
+  fs::create_directory_symlink("one", place_ / "link");
+  expect_done(train("link", {"--resume", "one", "train.steps=7"}));
+  EXPECT_TRUE(fs::exists(place_ / "one/step-7"));
+}
+
+// What `train` would refuse, and without a trace.
+TEST_F(Checkpoint, DryRunLooksAtTheSave) {
+  expect_done(train("run"));
+  const auto before = files_below(place_.path());
+  expect_error(train("run", {"--dry-run", "--resume", "absent"}), 3, {"absent"});
+  expect_done(train("run", {"--dry-run", "--resume"}));
+  EXPECT_EQ(files_below(place_.path()), before);
+}
+
+// A run that has nothing left to do has no loss of its own.
+TEST_F(Checkpoint, ResumeAtTheEnd) {
+  expect_done(train("run"));
+  expect_done(train("run", {"--resume"}));
+  const auto ends = event_rows(place_ / "run", "end");
+  ASSERT_EQ(ends.size(), 2u);
+  EXPECT_TRUE(ends[0].at("final_loss").is_number());
+  EXPECT_TRUE(ends[1].at("final_loss").is_null());
+}
+
 // Every file of the newest save in turn: cut, flipped, emptied, removed, from another step.
 TEST_F(Checkpoint, DamageIsFoundAndPassedOver) {
   expect_done(train("good"));

@@ -41,6 +41,25 @@ TEST_F(Signals, StopSavesAndResumeIsExact) {
   }
 }
 
+// Before there is a state to save: a large text is being tokenised. What it leaves is no obstacle.
+TEST_F(Signals, StopsWhileTextIsTokenised) {
+  std::string rows;
+  for (int row = 0; row < 300'000; ++row)
+    rows += "{\"tokens\": [" + std::to_string(row % 90) + ", 5, 6, 7, 8, 9, 10, 11, 12, 13, 14]}\n";
+  place_.write("rows.jsonl", rows);
+  Child child(command_of({"train", "run.yaml", "--out", "run", "data.train=[{path: rows.jsonl}]"}),
+              place_.options());
+  const auto end = std::chrono::steady_clock::now() + std::chrono::seconds(60);
+  while (!std::filesystem::exists(place_ / "run/cache") && std::chrono::steady_clock::now() < end)
+    usleep(1000);
+  child.signal(SIGINT);
+  expect_error(child.wait(), 75, {"data.train", "nothing is saved"});
+  EXPECT_TRUE(files_below(place_ / "run").empty());
+  place_.write("rows.jsonl", rows.substr(0, rows.find('\n', 20'000) + 1));
+  expect_done(place_.run({"train", "run.yaml", "--out", "run", "data.train=[{path: rows.jsonl}]",
+                          "--max-steps", "1"}));
+}
+
 TEST_F(Signals, SecondSignalLeavesAtOnce) {
   Child child(command_of({"train", "run.yaml", "--out", "run", "faults.step_delay_ms=20000"}),
               place_.options());

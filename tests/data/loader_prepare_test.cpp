@@ -209,7 +209,7 @@ TEST(Stats, CountLengthsAndFill) {
                     {test::make_document({1, 2, 3, 4}), test::make_document({1}),
                      test::make_document({1, 2, 3, 4, 5})},
                     test::small_header(8));
-  const SourceStats stats = source_stats(*TokenStore::open(folder / "a.h5"), Split::kTrain);
+  const SourceStats stats = source_stats(TokenStore::open(folder / "a.h5"), Split::kTrain);
   EXPECT_EQ(stats.documents, 3);
   EXPECT_EQ(stats.tokens, 10);
   EXPECT_EQ(stats.packs, 2);
@@ -218,6 +218,13 @@ TEST(Stats, CountLengthsAndFill) {
   EXPECT_EQ(stats.longest, 5);
   EXPECT_DOUBLE_EQ(stats.fill_rate, 10.0 / 16);
   EXPECT_EQ(stats.histogram, (std::vector<int64_t>{1, 0, 2}));
+  // Samples of at most three tokens: 2, 1 and 2 of them.
+  const SourceStats samples = source_stats(TokenStore::open(folder / "a.h5"), Split::kTrain, 3);
+  EXPECT_EQ(samples.packs, 5);
+  EXPECT_EQ(samples.trained, stats.trained);
+  EXPECT_DOUBLE_EQ(samples.fill_rate, 10.0 / 15);
+  EXPECT_EQ(to_json(samples).at("samples"), 5);
+  EXPECT_FALSE(to_json(samples).contains("packs"));
 }
 
 }  // namespace

@@ -1,10 +1,10 @@
 #include "engine/io/atomic_file.h"
 
 #include <fcntl.h>
-#include <stdio.h>
 #include <unistd.h>
 
 #include <cerrno>
+#include <cstdio>
 #include <random>
 #include <system_error>
 
@@ -15,7 +15,7 @@ namespace fs = std::filesystem;
 constexpr std::string_view kSuffix = ".tmp-";
 
 // `dir/` and `dir` are the same name.
-fs::path without_trailing_slash(fs::path path) {
+fs::path without_trailing_slash(const fs::path& path) {
   return path.has_filename() ? path : path.parent_path();
 }
 
@@ -88,8 +88,8 @@ void write_file_atomically(const fs::path& path, std::string_view text) {
   file.commit();
 }
 
-AtomicDirectory::AtomicDirectory(fs::path final_path, Existing existing)
-    : final_path_(without_trailing_slash(std::move(final_path))),
+AtomicDirectory::AtomicDirectory(const fs::path& final_path, Existing existing)
+    : final_path_(without_trailing_slash(final_path)),
       temporary_path_(temporary_name(final_path_)),
       existing_(existing) {
   if (existing_ == Existing::kRefuse) refuse_existing(final_path_);

@@ -41,7 +41,8 @@ void write_file_atomically(const std::filesystem::path& path, std::string_view t
 class AtomicDirectory {
  public:
   // kRefuse: Error 4 when the final name exists and is not an empty directory, now and at commit().
-  explicit AtomicDirectory(std::filesystem::path final_path, Existing existing = Existing::kRefuse);
+  explicit AtomicDirectory(const std::filesystem::path& final_path,
+                           Existing existing = Existing::kRefuse);
   AtomicDirectory(const AtomicDirectory&) = delete;
   AtomicDirectory& operator=(const AtomicDirectory&) = delete;
   ~AtomicDirectory();

@@ -33,7 +33,7 @@ namespace {
                   platform.runtime));
 }
 
-const bool registered = register_backend(Device::kCuda, [](int ordinal) {
+const bool kRegistered = register_backend(Device::kCuda, [](int ordinal) {
   return std::unique_ptr<DeviceBackend>(std::make_unique<CudaBackend>(ordinal));
 });
 

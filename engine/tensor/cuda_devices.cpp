@@ -17,7 +17,7 @@ DeviceFacts cuda_facts(int ordinal) {
   return facts_of(properties);
 }
 
-const bool registered =
+const bool kRegistered =
     register_probe(Device::kCuda, {.platform = cuda_platform, .facts = cuda_facts});
 
 }  // namespace

@@ -10,7 +10,7 @@ namespace {
 
 constexpr TraceListener kNvtx{.begin = [](const char* name) { nvtxRangePushA(name); },
                               .end = [] { nvtxRangePop(); }};
-const bool listening = listen_to_traces(&kNvtx);
+const bool kListening = listen_to_traces(&kNvtx);
 
 }  // namespace
 }  // namespace ink

@@ -358,7 +358,7 @@ std::string nccl_version() {
   return fmt::format("NCCL {}.{}.{}", version / 10000, version / 100 % 100, version % 100);
 }
 
-const bool registered =
+const bool kRegistered =
     register_device_transport(Device::kCuda, {.make = make_nccl_group, .describe = nccl_version});
 
 }  // namespace

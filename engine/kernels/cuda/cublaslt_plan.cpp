@@ -16,7 +16,7 @@ constexpr size_t kMostPlans = 4096;  // a generating model meets a new shape wit
 constexpr int kCandidates = 12;
 constexpr int kRounds = 3, kRepeats = 4;  // of timing: the best round of so many calls counts
 
-const bool registered = register_tuning(Device::kCuda, [](Runtime& runtime) -> KernelTuning& {
+const bool kRegistered = register_tuning(Device::kCuda, [](Runtime& runtime) -> KernelTuning& {
   return static_cast<CudaBackend&>(runtime.backend()).resource<CublasLt>().tuning();
 });
 

@@ -90,24 +90,26 @@ EndReason Trainer::run() {
   }
   EndReason reason = EndReason::kDone;
   while (!stopped) {
-    if (options_.max_steps && counters_.step >= *options_.max_steps &&
-        counters_.step < plan.total_steps) {
-      reason = EndReason::kMaxSteps;
-      break;
+    const bool enough = options_.max_steps && counters_.step >= *options_.max_steps &&
+                        counters_.step < plan.total_steps;
+    std::optional<StepBatch> batch;
+    if (!enough) {
+      const Clock::time_point start = Clock::now();
+      batch = loader_->next();
+      if (batch) one_step(std::move(*batch), seconds_since(start));
     }
-    const Clock::time_point start = Clock::now();
-    std::optional<StepBatch> batch = loader_->next();
     const bool at_end = !batch;
-    if (batch) one_step(std::move(*batch), seconds_since(start));
     if (at_end) flush();
     if (rollback_) {
       roll_back();
       continue;
     }
+    if (enough) reason = EndReason::kMaxSteps;
     if (at_end) break;
     stopped = between_steps();
   }
   flush();
+  if (rollback_) roll_back();  // a stop came between the spike and its reading
   if (stopped) reason = wants_to_stop().value_or(EndReason::kSignal);
   if (reason == EndReason::kDone) {
     static_cast<void>(evaluate());

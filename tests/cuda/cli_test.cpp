@@ -166,8 +166,9 @@ TEST_F(CudaRun, RollsBackToTheRunWithoutTheSpikes) {
     arguments.insert(arguments.end(), more.begin(), more.end());
     expect_done(run(arguments));
   };
-  train("back", {"train.loss_watchdog={factor: 1.00001, window: 1, action: rollback, "
-                 "max_rollbacks: 99}"});
+  const std::string guard =
+      "train.loss_watchdog={factor: 1.00001, window: 1, action: rollback, max_rollbacks: 99}";
+  train("back", {guard});
   json ranges = json::array();
   for (const json& row : event_rows(place_ / "back", "warning"))
     if (row.at("code") == "rollback") ranges.push_back(row.at("passed_over"));
@@ -175,6 +176,15 @@ TEST_F(CudaRun, RollsBackToTheRunWithoutTheSpikes) {
   train("skipped", {"train.skip_steps=" + ranges.dump()});
   EXPECT_EQ(step_columns(place_ / "back"), step_columns(place_ / "skipped"));
   EXPECT_EQ(files_below(place_ / "back/step-8/state"),
+            files_below(place_ / "skipped/step-8/state"));
+  // Told to stop behind the first spike, it goes back before it saves, and the rest is the same
+  // run.
+  train("part", {guard, "--max-steps", std::to_string(ranges[0][0].get<int64_t>())});
+  for (const json& row : event_rows(place_ / "part", "checkpoint"))
+    EXPECT_FALSE(row.at("loss_spike").get<bool>()) << row;
+  train("part", {guard, "--resume"});
+  EXPECT_EQ(step_columns(place_ / "part"), step_columns(place_ / "skipped"));
+  EXPECT_EQ(files_below(place_ / "part/step-8/state"),
             files_below(place_ / "skipped/step-8/state"));
 }
 

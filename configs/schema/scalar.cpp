@@ -25,6 +25,7 @@ constexpr Unit kCounts[] = {
 constexpr Unit kSizes[] = {{"", 1},
                            {"B", 1},
                            {"kB", 1'000},
+                           {"KB", 1'000},  // as Hugging Face spells it
                            {"MB", 1'000'000},
                            {"GB", 1'000'000'000},
                            {"TB", 1'000'000'000'000},

@@ -133,6 +133,7 @@ TEST(Scalar, SizesHaveDecimalAndBinaryUnits) {
   EXPECT_EQ(bytes("7"), 7);
   EXPECT_EQ(bytes("7B"), 7);
   EXPECT_EQ(bytes("3kB"), 3'000);
+  EXPECT_EQ(bytes("3KB"), 3'000);
   EXPECT_EQ(bytes("3MB"), 3'000'000);
   EXPECT_EQ(bytes("2TB"), 2'000'000'000'000);
   EXPECT_EQ(bytes("3KiB"), 3 * 1024);

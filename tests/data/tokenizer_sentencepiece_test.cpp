@@ -50,7 +50,7 @@ TEST(SentencePiece, PlainEncodeEqualsGoldenRows) {
     const SentencePieceTokenizer& tokenizer = *model;
     const std::string text = row["text"];
     const Ids ids = tokenizer.encode_plain(text);
-    ASSERT_EQ(ids, row["ids"].get<Ids>()) << text;
+    ASSERT_EQ(ids, row["ids"].get<Ids>()) << row["model"] << ": " << text;
     EXPECT_EQ(tokenizer.decode_plain(ids), row["decoded"]) << text;
     std::vector<std::string> pieces;
     for (const int32_t id : ids) pieces.push_back(tokenizer.id_to_piece(id));
@@ -65,7 +65,7 @@ TEST(SentencePiece, SafeEncodeEqualsGoldenRows) {
     const SentencePieceTokenizer& tokenizer = *model;
     const std::string text = row["text"];
     const Ids ids = tokenizer.encode(text);
-    ASSERT_EQ(ids, row["ids"].get<Ids>()) << text;
+    ASSERT_EQ(ids, row["ids"].get<Ids>()) << row["model"] << ": " << text;
     EXPECT_EQ(tokenizer.decode(ids, Specials::kKeep), text);
     Ids blocked;
     for (const int32_t id : tokenizer.encode_plain(text)) {

@@ -31,7 +31,7 @@ void visit_flash(DType dtype, int64_t head_dim, F&& f) {
 }
 
 // One launch over the tiles of a problem (AttentionForward, AttentionBackward): a block for every
-// item and key head, the heads of an item one after the other, as BlockPlace (attention_tiles.cuh)
+// item and key head, the heads of an item one after the other, as BlockPlace (attention_place.cuh)
 // reads it.
 template <class C, class Problem, class A>
 void launch_tiles(const char* op, const Problem& p, TileOf of, int64_t size, int threads,

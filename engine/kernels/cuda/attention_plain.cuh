@@ -3,7 +3,7 @@
 // scores and every 32nd column of a sum. Columns of a head beyond kColumns are staged in chunks.
 #pragma once
 
-#include "engine/kernels/cuda/attention_rows.h"
+#include "engine/kernels/cuda/attention_place.cuh"
 #include "engine/kernels/cuda/rows.cuh"
 
 namespace ink::plain {

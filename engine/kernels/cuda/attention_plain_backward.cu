@@ -18,21 +18,15 @@ struct BackwardShared {
 
 // One block's place and the loads of its stages.
 template <class T, int kColumns>
-struct BackwardBlock {
+struct BackwardBlock : BlockPlace {
   const BackwardArguments<T>& a;
   BackwardShared<kColumns>& shared;
-  AttentionItem item;
-  int32_t kv_head, first_head, dim;
+  int32_t dim;
   int first_column, chunks, lane, first_row;
 
   __device__ __forceinline__ BackwardBlock(const BackwardArguments<T>& arguments,
                                            BackwardShared<kColumns>& memory)
-      : a(arguments), shared(memory) {
-    const auto block = static_cast<int32_t>(blockIdx.x);
-    const int32_t at = a.kv_heads.quotient(block);
-    kv_head = block - at * a.kv_heads.divisor();
-    first_head = kv_head * a.ratio.divisor();
-    item = a.items[at];
+      : BlockPlace(arguments), a(arguments), shared(memory) {
     dim = a.q.head_dim;
     chunks = static_cast<int>(gridDim.y);
     first_column = static_cast<int>(blockIdx.y) * kColumns;
@@ -48,7 +42,7 @@ struct BackwardBlock {
     const auto load = [&](Stage<kColumns>& stage, const Heads<const T>& x) {
       load_stage<T>(stage, rows.count, column, dim, a.packed, [&](int row) {
         const int32_t query = rows.query(row);
-        return x.at(rows.token(query), first_head + rows.head(row, query));
+        return x.at(rows.token(query), head + rows.head(row, query));
       });
     };
     load(shared.q, a.q);
@@ -63,7 +57,7 @@ struct BackwardBlock {
     load(shared.v, a.v);
   }
   __device__ __forceinline__ int64_t statistic(const RowTile& rows, int row) const {
-    return rows.statistic(first_head, a.tokens, row);
+    return rows.statistic(head, a.tokens, row);
   }
 };
 
@@ -71,7 +65,7 @@ template <class T, int kColumns>
 __global__ void __launch_bounds__(kThreads) backward_keys(BackwardArguments<T> a) {
   auto& shared = shared_memory<BackwardShared<kColumns>>();
   const BackwardBlock<T, kColumns> b(a, shared);
-  if (b.item.queries == 0) return;
+  if (b.empty()) return;
   const int32_t first_key = b.item.tile * kTile, keys = b.item.keys - first_key;
   const int32_t ratio = a.ratio.divisor(), all_rows = b.item.queries * ratio;
   float dk[kRowsPerWarp][kColumns / kWarpSize] = {}, dv[kRowsPerWarp][kColumns / kWarpSize] = {};
@@ -111,8 +105,8 @@ template <class T, int kColumns>
 __global__ void __launch_bounds__(kThreads) backward_queries(BackwardArguments<T> a) {
   auto& shared = shared_memory<BackwardShared<kColumns>>();
   const BackwardBlock<T, kColumns> b(a, shared);
-  if (b.item.queries == 0) return;
-  const RowTile rows(b.item, b.item.tile * kTile, kTile, a.ratio);
+  if (b.empty()) return;
+  const RowTile rows = b.rows(kTile);
   float dq[kRowsPerWarp][kColumns / kWarpSize] = {}, lse[kRowsPerWarp], delta[kRowsPerWarp];
 #pragma unroll
   for (int r = 0; r < kRowsPerWarp; ++r) {
@@ -143,7 +137,7 @@ __global__ void __launch_bounds__(kThreads) backward_queries(BackwardArguments<T
     if (row >= rows.count) continue;
     const int32_t query = rows.query(row);
     store_row<T, kColumns>(dq[r], a.scale, b.first_column, b.dim,
-                           a.dq.at(rows.token(query), b.first_head + rows.head(row, query)));
+                           a.dq.at(rows.token(query), b.head + rows.head(row, query)));
   }
 }
 

@@ -54,10 +54,10 @@ struct RowSums {
 };
 
 template <class T, int kColumns, bool kPaged>
-__device__ __forceinline__ void attend(const SplitArguments<T>& a, const AttentionItem& item,
-                                       const RowTile& rows, int32_t kv_head, int first_column,
+__device__ __forceinline__ void attend(const SplitArguments<T>& a, const BlockPlace& place,
+                                       const RowTile& rows, int first_column,
                                        ForwardShared<kColumns>& shared, RowSums<kColumns>& sums) {
-  const int32_t dim = a.q.head_dim, first_head = kv_head * a.ratio.divisor();
+  const int32_t dim = a.q.head_dim;
   const int lane = static_cast<int>(threadIdx.x) % kWarpSize;
   const int first_row = static_cast<int>(threadIdx.x) / kWarpSize * kRowsPerWarp;
   const int32_t begin = static_cast<int32_t>(blockIdx.z) * a.span;
@@ -69,14 +69,14 @@ __device__ __forceinline__ void attend(const SplitArguments<T>& a, const Attenti
       if (first == begin || dim > kColumns)
         load_stage<T>(shared.q, rows.count, column, dim, a.packed, [&](int row) {
           const int32_t query = rows.query(row);
-          return a.q.at(rows.token(query), first_head + rows.head(row, query));
+          return a.q.at(rows.token(query), place.head + rows.head(row, query));
         });
       load_stage<T>(shared.k, end - first, column, dim, a.packed, [&](int row) {
-        return a.k.at(key_row<kPaged>(a.key_rows, item, first + row), kv_head);
+        return a.k.at(key_row<kPaged>(a.key_rows, place.item, first + row), place.kv_head);
       });
       if (column == 0)
         load_stage<T>(shared.v, end - first, first_column, dim, a.packed, [&](int row) {
-          return a.v.at(key_row<kPaged>(a.key_rows, item, first + row), kv_head);
+          return a.v.at(key_row<kPaged>(a.key_rows, place.item, first + row), place.kv_head);
         });
       __syncthreads();
       add_dots(s, shared.q, shared.k);
@@ -94,16 +94,14 @@ __device__ __forceinline__ void attend(const SplitArguments<T>& a, const Attenti
 
 template <class T, int kColumns, bool kPaged>
 __global__ void __launch_bounds__(kThreads) forward_tiles(SplitArguments<T> a) {
-  const auto block = static_cast<int32_t>(blockIdx.x);
-  const int32_t at = a.kv_heads.quotient(block), kv_head = block - at * a.kv_heads.divisor();
-  const AttentionItem item = a.items[at];
-  if (item.queries == 0) return;
-  const RowTile rows(item, item.tile * kTile, kTile, a.ratio);
+  const BlockPlace place(a);
+  if (place.empty()) return;
+  const RowTile rows = place.rows(kTile);
   const int first_column = static_cast<int>(blockIdx.y) * kColumns;
   RowSums<kColumns> sums;
 #pragma unroll
   for (int r = 0; r < kRowsPerWarp; ++r) sums.most[r] = -INFINITY;
-  attend<T, kColumns, kPaged>(a, item, rows, kv_head, first_column,
+  attend<T, kColumns, kPaged>(a, place, rows, first_column,
                               shared_memory<ForwardShared<kColumns>>(), sums);
 
   const int lane = static_cast<int>(threadIdx.x) % kWarpSize;
@@ -114,7 +112,7 @@ __global__ void __launch_bounds__(kThreads) forward_tiles(SplitArguments<T> a) {
     const int row = first_row + r;
     if (row >= rows.count) continue;
     const int32_t query = rows.query(row);
-    const int32_t head = kv_head * a.ratio.divisor() + rows.head(row, query);
+    const int32_t head = place.head + rows.head(row, query);
     const int64_t token = rows.token(query);
     if (gridDim.z == 1) {
       store_row<T, kColumns>(sums.sum[r], 1.0f / total, first_column, a.q.head_dim,

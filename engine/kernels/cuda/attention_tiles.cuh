@@ -2,7 +2,7 @@
 // or f16; a warp owns 16 * kM rows of every product.
 #pragma once
 
-#include "engine/kernels/cuda/attention_rows.h"
+#include "engine/kernels/cuda/attention_place.cuh"
 #include "engine/kernels/cuda/ptx.cuh"
 
 namespace ink {
@@ -14,33 +14,6 @@ inline constexpr float kLog2E = 1.4426950408889634f;
 __device__ __forceinline__ int thread_of_block() { return static_cast<int>(threadIdx.x); }
 __device__ __forceinline__ int lane_of_warp() { return thread_of_block() % kWarpSize; }
 __device__ __forceinline__ int warp_of_block() { return thread_of_block() / kWarpSize; }
-
-// What a block works on: an item, a key head, and the query heads [head, head + ratio) that share
-// it. The key heads of an item follow each other, so that their rows are in L2.
-struct BlockPlace {
-  AttentionItem item;
-  FastDivide ratio;
-  int32_t kv_head, head;
-
-  // Arguments: items, kv_heads, ratio.
-  template <class Arguments>
-  __device__ __forceinline__ explicit BlockPlace(const Arguments& a) : ratio(a.ratio) {
-    const auto block = static_cast<int32_t>(blockIdx.x);
-    const int32_t at = a.kv_heads.quotient(block);
-    kv_head = block - at * a.kv_heads.divisor();
-    head = kv_head * ratio.divisor();
-    item = a.items[at];
-  }
-  [[nodiscard]] __device__ __forceinline__ bool empty() const { return item.queries == 0; }
-  // The item's tile of rows.
-  [[nodiscard]] __device__ __forceinline__ RowTile rows(int size) const {
-    return {item, item.tile * size, size, ratio};
-  }
-  template <class T>
-  [[nodiscard]] __device__ __forceinline__ GroupRows<T> group(const Heads<T>& heads) const {
-    return heads.group(head, ratio.divisor());
-  }
-};
 
 // The part of a tile that a warp owns: rows [row, row + 16 kM). A thread has rows row_of(m, 0) and
 // row_of(m, 1) of every fragment.

@@ -139,6 +139,18 @@ void require_packs(const PackSource& source) {
                             source.max_length()));
 }
 
+void require_targets(const DataSet& set) {
+  int64_t trained = 0;
+  for (const LoaderSource& source : set.train) trained += source.packs->trained_tokens();
+  if (trained == 0)
+    throw Error(
+        ExitCode::kBadInput, set.train.front().packs->name(),
+        fmt::format("expected tokens to train on, got none among {}: every one is masked or "
+                    "the first of its document",
+                    set.tokens()),
+        "inkstone data inspect shows what is masked");
+}
+
 void add_train_source(DataSet& set, const Opener& opener, const TrainSource& source,
                       std::optional<double> fraction, bool only_one) {
   if (source.synthetic) {
@@ -219,6 +231,7 @@ DataSet open_data_set(const DataSetSetup& setup) {
   DataSet set;
   for (const TrainSource& source : data.train)
     add_train_source(set, opener, source, data.eval.fraction, data.train.size() == 1);
+  require_targets(set);
   std::vector<EvalSet> own = data.eval.sets;
   if (data.eval.path)
     own.push_back({.name = fs::path(*data.eval.path).stem().string(), .path = *data.eval.path});

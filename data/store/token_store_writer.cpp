@@ -146,7 +146,8 @@ TokenStoreWriter::Summary TokenStoreWriter::finish() {
         fmt::format("expected at least one training document (one token fills a pack of up to {}), "
                     "got {} documents with {} tokens, of which {} are held out",
                     s.header.max_length, documents, s.tokens,
-                    held_out(documents, s.header.eval_fraction)));
+                    held_out(documents, s.header.eval_fraction)),
+        "a text file is one document unless format: lines makes one of every line");
   s.temporary = temporary_name(s.path);
   Summary summary;
   {

@@ -149,6 +149,6 @@ Done in $((SECONDS / 60)):$(printf %02d $((SECONDS % 60))).
 To try next:
   $inkstone generate --model $model --prompt "The sea"
   $inkstone data inspect $store --packed
-  $inkstone train $run_file model.tokenizer=my.model data.train.0.path=my.txt checkpoint.dir=runs/mine
+  $inkstone train $run_file model.tokenizer=my.model data.train.0.path=my.txt data.train.0.format=lines checkpoint.dir=runs/mine
   mpirun -np 2 --bind-to none $inkstone train $train/run.yaml checkpoint.dir=runs/two-ranks
 TEXT

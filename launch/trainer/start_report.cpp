@@ -2,6 +2,7 @@
 
 #include <fmt/ranges.h>
 
+#include <algorithm>
 #include <cmath>
 #include <cstdio>
 
@@ -96,6 +97,19 @@ std::string memory_text(const SessionPlan& plan) {
   return estimate.table() + memory_levers(plan.model, plan.run, *available) + "\n";
 }
 
+// Often a sign of labels that are masked by mistake.
+void warn_of_masked_packs(RunLog& log, const SessionPlan& plan) {
+  constexpr int64_t kLooked = 100;
+  for (const LoaderSource& source : plan.data.train) {
+    const int64_t count = std::min(kLooked, source.packs->packs());
+    uint64_t trained = 0;
+    for (int64_t pack = 0; pack < count; ++pack) trained += source.packs->row(pack).trained;
+    if (trained == 0)
+      log.warning("masked", fmt::format("{}: no token is trained on in the first {} {}",
+                                        source.packs->name(), count, packs_text(plan)));
+  }
+}
+
 // The beginning of the first pack, so that a wrong tokenizer or a wrong file is seen at once.
 void show_first_pack(RunLog& log, const SessionPlan& plan) {
   if (!plan.tokenizer || plan.data.train.empty()) return;
@@ -136,6 +150,7 @@ void report_start(RunLog& log, Session& session, const StartFacts& facts) {
   if (plan.run.faults)
     log.warning("faults", "this run breaks itself on purpose: the faults section is present");
   if (facts.resume) warn_of_differences(log, *facts.resume, plan);
+  warn_of_masked_packs(log, plan);
   show_first_pack(log, plan);
 }
 

@@ -25,6 +25,18 @@ bool is_yaml(const fs::path& path) {
   return extension == ".yaml" || extension == ".yml";
 }
 
+// A file of the hub's cache has a hash for a name, so what is no other kind is read as weights.
+ordered_json describe_weights(const fs::path& path, DescribeMode mode) {
+  try {
+    return describe(path, mode);
+  } catch (const Error& error) {
+    if (path.extension() == ".safetensors") throw;
+    throw Error(error.code(), error.place(), error.what(),
+                "read as a safetensors file: it is no token store, and its name does not end in "
+                ".yaml");
+  }
+}
+
 ordered_json describe_path(const fs::path& path, Verify verify) {
   const DescribeMode mode = verify == Verify::kYes ? DescribeMode::kVerify : DescribeMode::kHeaders;
   if (!fs::exists(path))
@@ -41,7 +53,7 @@ ordered_json describe_path(const fs::path& path, Verify verify) {
   }
   if (is_yaml(path)) return describe_config(path);
   if (path.extension() == ".h5" || TokenStore::is_hdf5(path)) return describe_store(path, verify);
-  return describe(path, mode);
+  return describe_weights(path, mode);
 }
 
 // Text from a file can hold anything: control characters stay off the terminal.

@@ -162,6 +162,57 @@ TEST(Limits, ModelBeyondTheMemoryOfTheMachine) {
   EXPECT_FALSE(fs::exists(place / "runs"));
 }
 
+std::string masked_rows(int count, bool masked) {
+  std::string text;
+  for (int i = 0; i < count; ++i)
+    text += std::string("{\"input_ids\": [5, 6, 7, 8], \"labels\": ") +
+            (masked ? "[-100, -100, -100, -100]}\n" : "[5, 6, 7, 8]}\n");
+  return text;
+}
+
+TEST(Limits, SomethingMustBeTrainedOn) {
+  const Workplace place;
+  place.write_run("train: {steps: 2}");
+  place.write("masked.jsonl", masked_rows(40, true));
+  place.write("good.jsonl", masked_rows(40, false));
+  const std::string all = "data.train=[{path: masked.jsonl}]";
+  for (const char* flag : {"--dry-run", "--quiet"})
+    expect_error(place.run({"train", "run.yaml", "--out", "none", all, flag}), 3,
+                 {"tokens to train on, got none among 160", "data inspect"});
+  const ChildResult some = place.run({"train", "run.yaml", "--out", "some",
+                                      "data.train=[{path: masked.jsonl}, {path: good.jsonl}]"});
+  expect_done(some);
+  const auto warnings = event_rows(place / "some", "warning");
+  ASSERT_EQ(warnings.size(), 1u);
+  EXPECT_EQ(warnings[0].at("code"), "masked");
+}
+
+TEST(Limits, FilesThatInspectDoesNotKnow) {
+  const Workplace place;
+  place.write("notes.txt", "no weights in here");
+  expect_error(place.run({"inspect", "notes.txt"}), 3, {"notes.txt", "read as a safetensors file"});
+}
+
+// A text file is one document, and that one is held out.
+TEST(Limits, OneDocumentCannotBeHeldOut) {
+  const Workplace place;
+  place.write("text.txt", prose());
+  expect_done(
+      place.run({"data", "tokenizer", "--in", "text.txt", "--out", "tok", "--vocab-size", "300"}));
+  place.write_run("train: {steps: 2}");
+  const std::vector<std::string> command = {"train",
+                                            "run.yaml",
+                                            "--quiet",
+                                            "model.vocab_size=300",
+                                            "model.tokenizer=tok",
+                                            "data.train=[{path: text.txt}]",
+                                            "data.eval={fraction: 0.1}"};
+  expect_error(place.run(command), 3, {"1 documents", "1 are held out", "format: lines"});
+  std::vector<std::string> lines = command;
+  lines.emplace_back("data.train.0.format=lines");
+  expect_done(place.run(lines));
+}
+
 // A limit on the size of files stands for a full disk.
 TEST(Limits, NoHalfConfiguration) {
   const Workplace place;

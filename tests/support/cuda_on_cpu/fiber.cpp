@@ -9,6 +9,12 @@
 #include <sanitizer/asan_interface.h>
 #include <sanitizer/common_interface_defs.h>
 #endif
+#ifdef __SANITIZE_THREAD__
+#include <sanitizer/tsan_interface.h>
+#endif
+
+// ThreadSanitizer keeps a stack of calls per fiber. What switches is not to be on it, as it is left
+// in one fiber and entered in another: no_sanitize.
 
 // Saves the callee-saved registers of the System V ABI and the stack pointer in *from, and takes up
 // where `to` left.
@@ -51,16 +57,24 @@ Fiber::Fiber() {
                       MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE, -1, 0);
   if (memory == MAP_FAILED) throw std::bad_alloc();
   stack_ = static_cast<char*>(memory);
+#ifdef __SANITIZE_THREAD__
+  sanitizer_own_ = __tsan_create_fiber(0);
+#endif
 }
 
-Fiber::~Fiber() { munmap(stack_, kStackBytes); }
+Fiber::~Fiber() {
+#ifdef __SANITIZE_THREAD__
+  __tsan_destroy_fiber(sanitizer_own_);
+#endif
+  munmap(stack_, kStackBytes);
+}
 
 void Fiber::start(void (*body)(void*), void* argument) {
   body_ = body;
   argument_ = argument;
   done_ = false;
-  sanitizer_own_ = nullptr;
 #ifdef __SANITIZE_ADDRESS__
+  sanitizer_own_ = nullptr;
   ASAN_UNPOISON_MEMORY_REGION(stack_, kStackBytes);
 #endif
   // The frame that ink_switch_stack pops: registers and the address to return to. Above it nothing:
@@ -72,8 +86,12 @@ void Fiber::start(void (*body)(void*), void* argument) {
   own_ = top;
 }
 
-void Fiber::resume() {
+[[gnu::no_sanitize("thread")]] void Fiber::resume() {
   entering = this;
+#ifdef __SANITIZE_THREAD__
+  sanitizer_caller_ = __tsan_get_current_fiber();
+  __tsan_switch_to_fiber(sanitizer_own_, 0);
+#endif
 #ifdef __SANITIZE_ADDRESS__
   __sanitizer_start_switch_fiber(&sanitizer_caller_, stack_, kStackBytes);
 #endif
@@ -83,14 +101,17 @@ void Fiber::resume() {
 #endif
 }
 
-void Fiber::yield() {
+[[gnu::no_sanitize("thread")]] void Fiber::yield() {
   leave(false);
 #ifdef __SANITIZE_ADDRESS__
   __sanitizer_finish_switch_fiber(sanitizer_own_, &caller_bottom_, &caller_size_);
 #endif
 }
 
-void Fiber::leave(bool for_ever) {
+[[gnu::no_sanitize("thread")]] void Fiber::leave(bool for_ever) {
+#ifdef __SANITIZE_THREAD__
+  __tsan_switch_to_fiber(sanitizer_caller_, 0);
+#endif
 #ifdef __SANITIZE_ADDRESS__
   __sanitizer_start_switch_fiber(for_ever ? nullptr : &sanitizer_own_, caller_bottom_,
                                  caller_size_);
@@ -99,7 +120,7 @@ void Fiber::leave(bool for_ever) {
   ink_switch_stack(&own_, caller_);
 }
 
-void Fiber::enter() {
+[[gnu::no_sanitize("thread")]] void Fiber::enter() {
   Fiber* self = entering;
 #ifdef __SANITIZE_ADDRESS__
   __sanitizer_finish_switch_fiber(nullptr, &self->caller_bottom_, &self->caller_size_);

@@ -1,7 +1,7 @@
 // A call stack that can be left in the middle and entered again: one thread of a CUDA block.
 //
 // A Fiber runs a function on a stack of its own, on the OS thread that resumes it, until the
-// function yields or returns. AddressSanitizer is told of every switch.
+// function yields or returns. AddressSanitizer and ThreadSanitizer are told of every switch.
 #pragma once
 
 #include <cstddef>

@@ -28,10 +28,16 @@ while (($#)); do
 done
 [[ -f $build/compile_commands.json ]] || cmake --preset cpu-release -B "$build" >/dev/null
 
-# Files of the newest commits come first, each once.
+# Files of the newest commits come first, each once; of those that are named, the others last.
+newest_first() {
+  git log --format= --name-only -- engine configs data models parallel optim launch |
+    awk '/\.cpp$/ && !/^engine\/kernels\/cpu\// && !seen[$0]++'
+}
 if ((${#files[@]} == 0)); then
-  mapfile -t files < <(git log --format= --name-only -- engine configs data models parallel optim launch |
-    awk '/\.cpp$/ && !/^engine\/kernels\/cpu\// && !seen[$0]++')
+  mapfile -t files < <(newest_first)
+else
+  mapfile -t files < <({ newest_first && printf '%s\n' "${files[@]}"; } |
+    awk 'NR == FNR { named[$0] = 1; next } named[$0] && !seen[$0]++' <(printf '%s\n' "${files[@]}") -)
 fi
 existing=()
 for file in "${files[@]}"; do

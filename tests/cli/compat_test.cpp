@@ -234,7 +234,7 @@ TEST(Compat, DocumentsLieInNumpysOrder) {
                "train.compat.sampler=true"};
   expect_error(train(place, arguments), 2,
                {"expected documents in the order numpy", "got permuted", "--order numpy"});
-  expect_error(prepare("third.h5", "numbered"), 2, {"--order", "expected permuted or numpy"});
+  expect_error(prepare("third.h5", "numbered"), 2, {"--order", "expected one of permuted, numpy"});
 }
 
 }  // namespace

@@ -22,7 +22,7 @@ std::string ConfigNode::shown() const {
     case Kind::kMap:
       return "a map";
     case Kind::kList:
-      return "a list";
+      return fmt::format("a list of {}", items.size());
     case Kind::kScalar:
       break;
   }

@@ -25,7 +25,7 @@ TEST(Scalar, RefusalsNameRangeAndValue) {
       {"optim: {lr: 0}",
        "error[2]: run.yaml:1:13: optim.lr: expected a finite number above 0, got 0"},
       {"optim: {lr: [1]}",
-       "error[2]: run.yaml:1:13: optim.lr: expected a finite number above 0, got a list"},
+       "error[2]: run.yaml:1:13: optim.lr: expected a finite number above 0, got a list of 1"},
       {"optim: {lr: }",
        "error[2]: run.yaml:1:13: optim.lr: expected a finite number above 0, got nothing"},
       {"optim: {lr: \"0.1\"}",
@@ -71,9 +71,9 @@ TEST(Scalar, RefusalsNameRangeAndValue) {
        "error[2]: run.yaml:1:22: train.skip_steps.0: expected first <= last, got [5, 2]"},
       {"train: {skip_steps: [[1, 2, 3]]}",
        "error[2]: run.yaml:1:22: train.skip_steps.0: expected a step or a pair [first, last] of "
-       "steps from 1 on, got a list"},
+       "steps from 1 on, got a list of 3"},
       {"optim: {betas: [0.9]}",
-       "error[2]: run.yaml:1:16: optim.betas: expected a list of 2, got a list"},
+       "error[2]: run.yaml:1:16: optim.betas: expected a list of 2, got a list of 1"},
       {"optim: {betas: [0.9, 1]}",
        "error[2]: run.yaml:1:22: optim.betas.1: expected a finite number of at least 0 and below "
        "1, got 1"},
@@ -85,7 +85,7 @@ TEST(Scalar, RefusalsNameRangeAndValue) {
       {"data: {train: corpus.txt}",
        "error[2]: run.yaml:1:15: data.train: expected a list, got corpus.txt"},
       {"data: 3", "error[2]: run.yaml:1:7: data: expected a map of keys, got 3"},
-      {"[1]", "error[2]: run.yaml:1:1: the file: expected a map of keys, got a list"},
+      {"[1]", "error[2]: run.yaml:1:1: the file: expected a map of keys, got a list of 1"},
   };
   for (const Refusal& refusal : refusals)
     EXPECT_EQ(read_error(refusal.yaml), refusal.error) << refusal.yaml;

@@ -65,7 +65,7 @@ TEST(Compat, RefusesOtherWordsAndWhatIsNotBuilt) {
             "interevo");
   EXPECT_EQ(read_error("train: {compat: [scaler]}"),
             "error[2]: run.yaml:1:17: train.compat: expected internevo or a map of switches, got a "
-            "list");
+            "list of 1");
   EXPECT_EQ(read_error("train: {compat: {moe: true}}"),
             "error[2]: run.yaml:1:18: train.compat.moe is not built yet");
   EXPECT_EQ(read_error("train: {compat: {los_mean: true}}"),

@@ -4,15 +4,12 @@
 #include <sys/stat.h>
 
 #include "tests/cli/inkstone_run.h"
+#include "tests/support/golden_folder.h"
 
 namespace ink {
 namespace {
 
 namespace fs = std::filesystem;
-
-std::string golden(const std::string& name) {
-  return std::string(INKSTONE_SOURCE_DIR) + "/tests/golden/models/" + name;
-}
 
 std::string rows() {
   std::string text;
@@ -108,7 +105,7 @@ TEST(Limits, FlagsOfTheTokenizer) {
 TEST(Limits, FlagsOfGenerate) {
   const Workplace place;
   const auto generate = [&](const std::vector<std::string>& more) {
-    std::vector<std::string> words = {"generate", "--model", golden("internlm2"),
+    std::vector<std::string> words = {"generate", "--model", golden_folder("internlm2").string(),
                                       "--ids",    "1 2",     "--quiet"};
     words.insert(words.end(), more.begin(), more.end());
     return place.run(words);

@@ -4,165 +4,26 @@
 // batches, grouped heads; bf16 and f16, head_dim up to 128, sm_90 and newer, where its kernels use
 // instructions that flash_mma does not. One graph per shape, built at first use and kept for the
 // rank; a shape that cuDNN refuses is remembered, and the own kernels take it.
-//
-// What the headers of cudnn-frontend 1.32 say of it (include/cudnn_frontend/node); the rest only a
-// card can show.
-//   * sdpa_support_surface.h (forward): ragged offsets need a padding mask. Gradient, see below:
-//     ragged offsets with grouped heads need cuDNN 9.6. Both are kept here.
-//   * scaled_dot_product_flash_attention.h: statistics must be f32 (SDPANodeBase). A packed BHSD
-//     layout is asked of them only where they have no ragged offset (both nodes). With one and
-//     max_total_seq_len_q, the workspace that goes with them takes their stride and offset, "sized
-//     TH1" (CompositeSDPABackwardNode): the layout [T, H] of this file. Their dimensions are not
-//     looked at, so wrong ones would not be refused.
-//   * The same node refuses what forward takes: a longest document of one token, cuDNN 9.10.0 and
-//     9.10.1, ragged statistics on 12.x. Then backward is flash_mma's, with the same lse.
-//   * Where it has to be deterministic it keeps one product of queries and keys, 2 bytes for each
-//     pair of the padded lengths, per document and head (use_dp_workspace): gigabytes for long
-//     documents. Such a graph is refused here, and flash_mma, which repeats its bits, takes it.
-//   * Documents of no tokens: the tests of cudnn-frontend ask for cuDNN 9.25. TransformerEngine has
-//     them behind the last one since 9.6, and that is where ragged_bounds() puts them.
-//   * It sums gradients of shared heads from a copy per query head: the stride of dK and dV times
-//     the heads of a group, 4 bytes per element. So dK and dV are packed here: T * H * D elements.
-#include <cudnn_frontend.h>
-
-#include <array>
-#include <compare>
 #include <map>
 #include <memory>
 #include <unordered_map>
 
+#include "engine/kernels/cuda/attention_cudnn_graph.h"
 #include "engine/kernels/cuda/attention_ragged.h"
 #include "engine/kernels/cuda/attention_rows.h"
 #include "engine/kernels/tuning.h"
 #include "engine/tensor/cuda_backend.h"
 
-namespace ink {
+namespace ink::cudnn {
 namespace {
 
 namespace fe = cudnn_frontend;
 using fe::graph::Graph;
-using Attributes = std::shared_ptr<fe::graph::Tensor_attributes>;
 
 constexpr size_t kOldestVersion = 90600;  // statistics of a ragged batch, grouped heads backward
 constexpr int kLowestCapability = 90;
 
-// Names of a graph's tensors; the offsets of one are its name + kOffset.
-enum Name : int64_t { kQ = 1, kK, kV, kOut, kStats, kDout, kDq, kDk, kDv, kLengths };
-constexpr int64_t kOffset = 100;
-
-struct HeadsLayout {
-  int64_t head = 0, row = 0;
-  auto operator<=>(const HeadsLayout&) const = default;
-};
-
-// What a graph is built for: shapes, distances, and nothing of a step.
-struct GraphKey {
-  int64_t documents = 0, longest = 0, tokens = 0, heads = 0, kv_heads = 0, dim = 0;
-  HeadsLayout q, k, v, out, dout, dq, dk, dv;
-  DType dtype = DType::kBF16;
-  bool backward = false, deterministic = false;
-  auto operator<=>(const GraphKey&) const = default;
-};
-
-class GraphBuilder {
- public:
-  explicit GraphBuilder(const GraphKey& key) : key_(key), graph_(std::make_shared<Graph>()) {
-    graph_
-        ->set_io_data_type(key.dtype == DType::kBF16 ? fe::DataType_t::BFLOAT16
-                                                     : fe::DataType_t::HALF)
-        .set_intermediate_data_type(fe::DataType_t::FLOAT)
-        .set_compute_data_type(fe::DataType_t::FLOAT);
-    lengths_ = graph_->tensor(fe::graph::Tensor_attributes()
-                                  .set_uid(kLengths)
-                                  .set_dim({key.documents, 1, 1, 1})
-                                  .set_stride({1, 1, 1, 1})
-                                  .set_data_type(fe::DataType_t::INT32));
-  }
-
-  std::shared_ptr<Graph> forward() {
-    auto options = fe::graph::SDPA_attributes();
-    set_common(options);
-    options.set_generate_stats(true);
-    auto [out, stats] =
-        graph_->sdpa(heads(kQ, key_.heads, key_.q), heads(kK, key_.kv_heads, key_.k),
-                     heads(kV, key_.kv_heads, key_.v), options);
-    set_heads(out, kOut, key_.heads, key_.out);
-    set_statistics(stats);
-    stats->set_output(true);
-    return graph_;
-  }
-
-  std::shared_ptr<Graph> backward() {
-    auto options = fe::graph::SDPA_backward_attributes();
-    set_common(options);
-    options.set_deterministic_algorithm(key_.deterministic);
-    auto stats = graph_->tensor(fe::graph::Tensor_attributes());
-    set_statistics(stats);
-    auto [dq, dk, dv] =
-        graph_->sdpa_backward(heads(kQ, key_.heads, key_.q), heads(kK, key_.kv_heads, key_.k),
-                              heads(kV, key_.kv_heads, key_.v), heads(kOut, key_.heads, key_.out),
-                              heads(kDout, key_.heads, key_.dout), stats, options);
-    set_heads(dq, kDq, key_.heads, key_.dq);
-    set_heads(dk, kDk, key_.kv_heads, key_.dk);
-    set_heads(dv, kDv, key_.kv_heads, key_.dv);
-    return graph_;
-  }
-
- private:
-  template <class Options>
-  void set_common(Options& options) const {
-    options.set_attn_scale(1.0f / std::sqrt(static_cast<float>(key_.dim)))
-        .set_causal_mask(true)
-        .set_padding_mask(true)
-        .set_seq_len_q(lengths_)
-        .set_seq_len_kv(lengths_)
-        .set_max_total_seq_len_q(key_.tokens)
-        .set_max_total_seq_len_kv(key_.tokens);
-  }
-  Attributes offsets(int64_t name) {
-    return graph_->tensor(fe::graph::Tensor_attributes()
-                              .set_uid(name + kOffset)
-                              .set_dim({key_.documents + 1, 1, 1, 1})
-                              .set_stride({1, 1, 1, 1})
-                              .set_data_type(fe::DataType_t::INT32));
-  }
-  Attributes heads(int64_t name, int64_t count, const HeadsLayout& layout) {
-    Attributes tensor = graph_->tensor(fe::graph::Tensor_attributes());
-    set_layout(tensor, name, count, layout);
-    return tensor;
-  }
-  void set_heads(const Attributes& tensor, int64_t name, int64_t count, const HeadsLayout& layout) {
-    set_layout(tensor, name, count, layout);
-    tensor->set_output(true);
-  }
-  void set_layout(const Attributes& tensor, int64_t name, int64_t count,
-                  const HeadsLayout& layout) {
-    tensor->set_uid(name)
-        .set_dim({key_.documents, count, key_.longest, key_.dim})
-        .set_stride({key_.longest * layout.row, layout.head, layout.row, 1})
-        .set_ragged_offset(offsets(name));
-  }
-  // log-sum-exp, [T, H].
-  void set_statistics(const Attributes& tensor) {
-    tensor->set_uid(kStats)
-        .set_dim({key_.documents, key_.heads, key_.longest, 1})
-        .set_stride({key_.heads * key_.longest, 1, key_.heads, 1})
-        .set_ragged_offset(offsets(kStats))
-        .set_data_type(fe::DataType_t::FLOAT);
-  }
-
-  const GraphKey& key_;
-  std::shared_ptr<Graph> graph_;
-  Attributes lengths_;
-};
-
 using Pointers = std::unordered_map<int64_t, void*>;
-
-// What grows with the tokens alone fits: f32 gradients of queries, and of keys and values per query
-// head, where rows may be those of a fused tensor.
-int64_t most_workspace(const GraphKey& key) {
-  return (int64_t{32} << 20) + 24 * key.tokens * key.heads * key.dim;
-}
 
 // Handle and graphs of a rank.
 class Cudnn {
@@ -197,10 +58,9 @@ class Cudnn {
     if (handle_ == nullptr) return nullptr;
     const auto found = graphs_.find(key);
     if (found != graphs_.end()) return found->second.get();
-    GraphBuilder builder(key);
-    std::shared_ptr<Graph> graph = key.backward ? builder.backward() : builder.forward();
+    std::shared_ptr<Graph> graph = attention_graph(key);
     if (graph->build(handle_, {fe::HeurMode_t::A}).is_bad() ||
-        graph->get_workspace_size() > most_workspace(key))
+        graph->get_workspace_size() > most_attention_workspace(key))
       graph = nullptr;
     return graphs_.emplace(key, std::move(graph)).first->second.get();
   }
@@ -367,4 +227,4 @@ REGISTER_KERNEL(attention_backward, kCuda, cudnn, backward, .priority = 20,
                 .supports = takes_backward);
 
 }  // namespace
-}  // namespace ink
+}  // namespace ink::cudnn

@@ -24,11 +24,15 @@ Tensor backward(Node& self, const Tensor& dh_TC, const Tensor& dn_TC) {
   if (!dn_TC.defined()) return dh_TC;
   const Tensor h_TC = self.saved[0].get(), rstd_R = self.saved[1].get();
   const Device device = h_TC.device();
-  self.handles[0].accumulate([&](Tensor& dw_C, WriteMode mode) {
-    rms_norm_backward_weight(device, dn_TC, h_TC, rstd_R, mode, dw_C);
-  });
+  const Handle& w = self.handles[0];
   Tensor dx_TC = writable(dn_TC) ? dn_TC : writable(dh_TC) ? dh_TC : empty_like(h_TC);
-  rms_norm_backward_input(device, dn_TC, dh_TC, h_TC, self.handles[0].value(), rstd_R, dx_TC);
+  if (!w.wants_grad()) {
+    rms_norm_backward_input(device, dn_TC, dh_TC, h_TC, w.value(), rstd_R, dx_TC);
+    return dx_TC;
+  }
+  w.accumulate([&](Tensor& dw_C, WriteMode mode) {
+    rms_norm_backward(device, dn_TC, dh_TC, h_TC, w.value(), rstd_R, mode, dw_C, dx_TC);
+  });
   return dx_TC;
 }
 

@@ -35,9 +35,12 @@ DECLARE_KERNEL(rms_norm_apply,
 DECLARE_KERNEL(rms_norm_backward_input,
                void(const Tensor& dn_TC, const Tensor& dh_TC, const Tensor& h_TC, const Tensor& w_C,
                     const Tensor& rstd_R, Tensor& dx_TC));
-// dw in a fixed order of rows for a given thread count. Called before the input's gradient
-// overwrites dn.
+// dw in a fixed order of rows for a given thread count.
 DECLARE_KERNEL(rms_norm_backward_weight, void(const Tensor& dn_TC, const Tensor& h_TC,
                                               const Tensor& rstd_R, WriteMode mode, Tensor& dw_C));
+// Both of them, of a weight that is trained. dx may be the memory of dn or dh.
+DECLARE_KERNEL(rms_norm_backward,
+               void(const Tensor& dn_TC, const Tensor& dh_TC, const Tensor& h_TC, const Tensor& w_C,
+                    const Tensor& rstd_R, WriteMode mode, Tensor& dw_C, Tensor& dx_TC));
 
 }  // namespace ink

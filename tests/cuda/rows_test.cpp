@@ -72,6 +72,41 @@ TEST_F(CudaRows, NormBackwardInput) {
   }
 }
 
+// Both gradients at once, in runs of rows or, where rows are too wide or no access fits, in turn:
+// over more than one run, with a last run that is not full.
+TEST_F(CudaRows, NormBackward) {
+  struct Case {
+    Shape shape;
+    bool runs;
+  };
+  for (const auto& [shape, runs] :
+       {Case{{35, 1032}, true}, Case{{2, 4096}, true}, Case{{17, 520}, true},
+        Case{{3, 4100}, false}, Case{{2, 9000}, false}, Case{{20, 77}, false}}) {
+    for (const bool over_dn : {true, false}) {
+      for (const WriteMode mode : {WriteMode::kOverwrite, WriteMode::kAccumulate}) {
+        expect_close(
+            [&](const Side& side) -> std::vector<Tensor> {
+              const Tensor h = side.input("h", shape), w = side.f32_input("w", {shape.dim(1)});
+              const Tensor dn = side.input("dn", shape);
+              const Tensor dh = over_dn ? side.input("dh", shape) : Tensor();
+              const Values inverse = uniform_values("rstd", shape.dim(0), 0.5, 1.0);
+              const Tensor rstd =
+                  side.given(rounded(inverse, DType::kF32), {shape.dim(0)}, DType::kF32);
+              Tensor dx = over_dn ? dn : side.output(shape);
+              Tensor dw = side.f32_input("dw", {shape.dim(1)});
+              rms_norm_backward(side.device(), dn, dh, h, w, rstd, mode, dw, dx);
+              if (side.dtype == DType::kBF16 && !side.strided) {
+                EXPECT_STREQ(rms_norm_backward.last_label(Device::kCuda),
+                             runs ? "runs" : "in_turn");
+              }
+              return {dx, dw};
+            },
+            "rms_norm_backward " + text(shape.dim(0), shape.dim(1)));
+      }
+    }
+  }
+}
+
 TEST_F(CudaRows, NormBackwardWeight) {
   for (const Shape& shape : {Shape{517, 1024}, Shape{300, 333}, Shape{1, 4096}, Shape{129, 9}}) {
     for (const WriteMode mode : {WriteMode::kOverwrite, WriteMode::kAccumulate}) {

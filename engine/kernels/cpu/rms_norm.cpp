@@ -188,6 +188,13 @@ void backward_weight(const Tensor& dn, const Tensor& h, const Tensor& rstd, Writ
   });
 }
 
+// Each of the two in its own best form; the weight's first, because dx may be the memory of dn.
+void backward(const Tensor& dn, const Tensor& dh, const Tensor& h, const Tensor& w,
+              const Tensor& rstd, WriteMode mode, Tensor& dw, Tensor& dx) {
+  rms_norm_backward_weight(Device::kCpu, dn, h, rstd, mode, dw);
+  rms_norm_backward_input(Device::kCpu, dn, dh, h, w, rstd, dx);
+}
+
 REGISTER_KERNEL(rms_norm_forward, kCpu, plain, forward<Plain>);
 REGISTER_KERNEL(rms_norm_forward, kCpu, avx2, forward<Avx2>, .priority = 10, .supports = on_avx2);
 REGISTER_KERNEL(rms_norm_forward, kCpu, avx512, forward<Avx512>, .priority = 20,
@@ -210,6 +217,7 @@ REGISTER_KERNEL(rms_norm_backward_weight, kCpu, avx2, backward_weight<Avx2>, .pr
                 .supports = on_avx2);
 REGISTER_KERNEL(rms_norm_backward_weight, kCpu, avx512, backward_weight<Avx512>, .priority = 20,
                 .supports = on_avx512);
+REGISTER_KERNEL(rms_norm_backward, kCpu, plain, backward);
 
 }  // namespace
 }  // namespace ink

@@ -1,24 +1,12 @@
 // RMSNorm, a row per block: statistics and rounding as engine/ops/rms_norm.h says. A row passes
 // through registers, so every element is read and written once: 2 passes over memory forward (4
-// with the residual sum), 3 or 4 backward; about 6 flops an element. The weight's gradient is in
-// rms_norm_weight.cu.
-#include "engine/kernels/cuda/rows.cuh"
-#include "engine/kernels/cuda/visit.h"
+// with the residual sum), 3 or 4 backward; about 6 flops an element. Backward of a weight
+// that is trained is in rms_norm_backward.cu.
+#include "engine/kernels/cuda/rms_norm_rows.cuh"
 #include "engine/ops/rms_norm.h"
 
 namespace ink {
 namespace {
-
-// Calls f.operator()<T, W>() with the types of the activations and of the weight.
-template <class F>
-void visit_norm_types(const Tensor& x, const Tensor& w, const F& f) {
-  visit_device_float(x.dtype(), [&]<class T>() {
-    if (w.dtype() == x.dtype()) return f.template operator()<T, T>();
-    CHECK(w.dtype() == DType::kF32, "norm weight is {} beside {}", name_of(w.dtype()),
-          name_of(x.dtype()));
-    f.template operator()<T, float>();
-  });
-}
 
 template <class T, int N>
 __device__ __forceinline__ float squares_of(const Pack<T, N>& pack) {
@@ -112,51 +100,7 @@ __global__ void __launch_bounds__(kMaxRowThreads, 1)
   for_rest<N>(C, [&](int c) { store_scaled(load_pack<N>(row + c), w + c, inverse, out + c); });
 }
 
-// What the gradient of one access needs: dn and h, and dh or zeros.
-template <class T, int N>
-struct BackwardAccess {
-  Pack<T, N> dn, h, dh;
-};
-
-template <class T, int N>
-__device__ __forceinline__ BackwardAccess<T, N> load_access(const T* dn, const T* h, const T* dh,
-                                                            int c) {
-  BackwardAccess<T, N> in;
-  in.dn = load_pack<N>(dn + c);
-  in.h = load_pack<N>(h + c);
-  if (dh != nullptr) {
-    in.dh = load_pack<N>(dh + c);
-  } else {
-#pragma unroll
-    for (int i = 0; i < N; ++i) in.dh.v[i] = from_float<T>(0.0f);
-  }
-  return in;
-}
-
-template <class T, class W, int N>
-__device__ __forceinline__ float dot_of(const BackwardAccess<T, N>& in, const W* w) {
-  const Floats<N> weight = load_floats<N>(w);
-  float sum = 0;
-#pragma unroll
-  for (int i = 0; i < N; ++i) sum += to_float(in.dn.v[i]) * weight.v[i] * to_float(in.h.v[i]);
-  return sum;
-}
-
-template <class T, class W, int N>
-__device__ __forceinline__ void store_input_gradient(const BackwardAccess<T, N>& in, const W* w,
-                                                     float rstd, float mean, T* dx) {
-  const Floats<N> weight = load_floats<N>(w);
-  Floats<N> out;
-#pragma unroll
-  for (int i = 0; i < N; ++i) {
-    const float slope = to_float(in.dn.v[i]) * weight.v[i] - to_float(in.h.v[i]) * mean;
-    out.v[i] = to_float(in.dh.v[i]) + rstd * slope;
-  }
-  store_floats(dx, out);
-}
-
-// dx = dh + rstd * (g - x_hat * mean(g * x_hat)) with g = dn * w, x_hat = h * rstd. dx may be dn or
-// dh: a thread writes what it alone has read.
+// dx may be dn or dh: a thread writes what it alone has read.
 template <class T, class W, int N>
 __global__ void __launch_bounds__(kMaxRowThreads, 1)
     backward_input_rows(int C, Matrix<const T> dn, Matrix<const T> dh, Matrix<const T> h,
@@ -166,17 +110,21 @@ __global__ void __launch_bounds__(kMaxRowThreads, 1)
   const T* row = h.row(blockIdx.x);
   T* out = dx.row(blockIdx.x);
   const float inverse = rstd[blockIdx.x];
-  BackwardAccess<T, N> kept[kKeptAccesses];
+  NormAccess<T, N> kept[kKeptAccesses];
   for_kept<N>(C, [&](int j, int c) { kept[j] = load_access<T, N>(slope, row, passed, c); });
   float dot = 0;
-  for_kept<N>(C, [&](int j, int c) { dot += dot_of(kept[j], w + c); });
-  for_rest<N>(C, [&](int c) { dot += dot_of(load_access<T, N>(slope, row, nullptr, c), w + c); });
+  for_kept<N>(C, [&](int j, int c) { dot += dot_of(kept[j], load_floats<N>(w + c)); });
+  for_rest<N>(C, [&](int c) {
+    dot += dot_of(load_access<T, N>(slope, row, nullptr, c), load_floats<N>(w + c));
+  });
   dot = block_sum(dot, shared_memory<BlockScratch<float>>());
   const float mean = dot * inverse * inverse / static_cast<float>(C);
-  for_kept<N>(C,
-              [&](int j, int c) { store_input_gradient(kept[j], w + c, inverse, mean, out + c); });
+  for_kept<N>(C, [&](int j, int c) {
+    store_input_gradient(kept[j], load_floats<N>(w + c), inverse, mean, out + c);
+  });
   for_rest<N>(C, [&](int c) {
-    store_input_gradient(load_access<T, N>(slope, row, passed, c), w + c, inverse, mean, out + c);
+    store_input_gradient(load_access<T, N>(slope, row, passed, c), load_floats<N>(w + c), inverse,
+                         mean, out + c);
   });
 }
 

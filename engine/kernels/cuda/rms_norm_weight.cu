@@ -1,6 +1,7 @@
 // dw_c = sum over rows of dn * h * rstd, in two stages of a fixed order: runs of 128 rows into
 // partial sums, then the partial sums in f64. Reads both matrices once, 3 flops an element; the
 // partial sums are 1/64 of a bf16 matrix. Nothing depends on the card.
+#include "engine/kernels/cuda/rms_norm_weight.h"
 #include "engine/kernels/cuda/rows.cuh"
 #include "engine/kernels/cuda/visit.h"
 #include "engine/ops/rms_norm.h"
@@ -65,12 +66,14 @@ __global__ void __launch_bounds__(kWarps* kWarpSize)
   }
 }
 
-// A warp reads 32 columns; its lanes' sums of every eighth run meet in shared memory.
+constexpr int kSumWarps = 32;
+
+// A block reads 32 columns, its warps every 32nd run each; their sums meet in shared memory.
 template <class G>
-__global__ void __launch_bounds__(kWarps* kWarpSize)
+__global__ void __launch_bounds__(kSumWarps* kWarpSize)
     sum_partial(int64_t runs, int64_t cols, Matrix<const float> partial, bool adds, G* dw) {
   struct Sums {
-    double v[kWarps][kWarpSize];
+    double v[kSumWarps][kWarpSize];
   };
   auto& sums = shared_memory<Sums>();
   const int warp = static_cast<int>(threadIdx.x) / kWarpSize;
@@ -78,8 +81,8 @@ __global__ void __launch_bounds__(kWarps* kWarpSize)
   const int64_t c = int64_t{blockIdx.x} * kWarpSize + lane;
   double sum = 0;
   if (c < cols) {
-#pragma unroll 4
-    for (int64_t run = warp; run < runs; run += kWarps)
+#pragma unroll 8
+    for (int64_t run = warp; run < runs; run += kSumWarps)
       sum += static_cast<double>(partial.row(run)[c]);
   }
   sums.v[warp][lane] = sum;
@@ -87,7 +90,7 @@ __global__ void __launch_bounds__(kWarps* kWarpSize)
   if (warp != 0 || c >= cols) return;
   double total = adds ? static_cast<double>(to_float(dw[c])) : 0.0;
 #pragma unroll
-  for (int k = 0; k < kWarps; ++k) total += sums.v[k][lane];
+  for (int k = 0; k < kSumWarps; ++k) total += sums.v[k][lane];
   dw[c] = from_float<G>(static_cast<float>(total));
 }
 
@@ -109,17 +112,22 @@ void backward_weight(const Tensor& dn, const Tensor& h, const Tensor& rstd, Writ
     packed_rows(kPackOf16Bytes<T>, h, dn) ? sum.template operator()<kPackOf16Bytes<T>>()
                                           : sum.template operator()<1>();
   });
-  visit_device_float(dw.dtype(), [&]<class G>() {
-    launch(backend, "rms_norm_backward_weight",
-           {.grid = dim3(blocks_for(cols, kWarpSize), 1, 1),
-            .block = dim3(kWarps * kWarpSize, 1, 1),
-            .shared_bytes = kWarps * kWarpSize * int64_t{sizeof(double)}},
-           sum_partial<G>, runs, cols, matrix<const float>(partial), mode == WriteMode::kAccumulate,
-           dw.data<G>());
-  });
+  add_norm_runs(partial, mode, dw);
 }
 
 REGISTER_KERNEL(rms_norm_backward_weight, kCuda, two_stages, backward_weight);
 
 }  // namespace
+
+void add_norm_runs(const Tensor& partial, WriteMode mode, Tensor& dw_C) {
+  visit_device_float(dw_C.dtype(), [&]<class G>() {
+    launch(cuda_backend(dw_C), "rms_norm_backward_weight",
+           {.grid = dim3(blocks_for(partial.cols(), kWarpSize), 1, 1),
+            .block = dim3(kSumWarps * kWarpSize, 1, 1),
+            .shared_bytes = kSumWarps * kWarpSize * int64_t{sizeof(double)}},
+           sum_partial<G>, partial.rows(), partial.cols(), matrix<const float>(partial),
+           mode == WriteMode::kAccumulate, dw_C.data<G>());
+  });
+}
+
 }  // namespace ink

@@ -132,7 +132,7 @@ void apply_override(ConfigNode& root, const std::string& override_text) {
   if (std::ranges::any_of(parts, &std::string::empty) || parts.size() > kDeepestConfig)
     refuse_override(fmt::format("expected a key such as optim.lr, got {}", shown_text(key)));
   if (parts[0] == "base") refuse_override("base can only be written in a file");
-  ConfigNode value = parse_value(override_text.substr(equals + 1), kCommandLine);
+  ConfigNode value = parse_value(override_text.substr(equals + 1), kCommandLine, shown_text(key));
   ConfigNode* node = &root;
   std::string path;
   for (const std::string& part : parts) {

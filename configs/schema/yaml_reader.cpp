@@ -4,6 +4,7 @@
 #include <yaml-cpp/eventhandler.h>
 #include <yaml-cpp/yaml.h>
 
+#include <algorithm>
 #include <filesystem>
 #include <fstream>
 #include <memory>
@@ -211,21 +212,47 @@ void check_bytes(std::string_view text, const Origin& origin) {
   }
 }
 
-ConfigNode parse(std::string_view text, const Origin& origin) {
+// Throws Error and what the library throws.
+ConfigNode build(std::string_view text, const Origin& origin) {
   check_bytes(text, origin);
   // A byte order mark is not counted by the library's positions.
   if (text.starts_with("\xEF\xBB\xBF")) text.remove_prefix(3);
   TreeBuilder builder(text, origin);
   std::istringstream stream{std::string(text)};
+  YAML::Parser parser(stream);
+  while (parser.HandleNextDocument(builder)) {
+  }
+  return builder.take();
+}
+
+ConfigNode parse(std::string_view text, const Origin& origin) {
   try {
-    YAML::Parser parser(stream);
-    while (parser.HandleNextDocument(builder)) {
-    }
+    return build(text, origin);
   } catch (const YAML::Exception& error) {
     throw Error(ExitCode::kConfig, error.mark.is_null() ? origin.name() : origin.at(error.mark),
                 "expected YAML: " + error.msg);
   }
-  return builder.take();
+}
+
+// What would close the brackets of a text, as if none of them were quoted.
+std::string missing_brackets(std::string_view text) {
+  std::string closing;
+  for (const char c : text) {
+    if (c == '[') closing += ']';
+    if (c == '{') closing += '}';
+    if (!closing.empty() && c == closing.back()) closing.pop_back();
+  }
+  std::ranges::reverse(closing);
+  return closing;
+}
+
+bool is_yaml(const std::string& text, const Origin& origin) {
+  try {
+    static_cast<void>(build(text, origin));
+    return true;
+  } catch (const std::exception&) {
+    return false;
+  }
 }
 
 }  // namespace
@@ -237,8 +264,27 @@ ConfigNode parse_yaml(std::string_view text, const std::string& name) {
   return root;
 }
 
-ConfigNode parse_value(std::string_view text, const std::string& place) {
-  ConfigNode node = parse(text, Origin::fixed(place));
+ConfigNode parse_value(std::string_view text, const std::string& place, const std::string& key) {
+  const Origin origin = Origin::fixed(place);
+  const auto refuse = [&](const std::string& message) {
+    throw Error(ExitCode::kConfig, place, key + ": " + message);
+  };
+  const auto broken = [&](const std::string& reason) {
+    refuse(fmt::format("expected a value in YAML, got {} ({})", shown_text(std::string(text)),
+                       reason));
+  };
+  ConfigNode node;
+  try {
+    node = build(text, origin);
+  } catch (const std::exception& error) {
+    // Of a bracket that stays open builder and library say other things.
+    const std::string missing = missing_brackets(text);
+    if (!missing.empty() && is_yaml(std::string(text) + missing, origin))
+      broken("a closing " + missing.substr(0, 1) + " is missing");
+    const auto* library = dynamic_cast<const YAML::Exception*>(&error);
+    if (library == nullptr) refuse(error.what());
+    broken(library->msg);
+  }
   node.place = place;
   return node;
 }

@@ -21,8 +21,9 @@ inline constexpr size_t kMostConfigNodes = 100'000;
 // `name` opens every place: `run.yaml:7:3`. Empty text is an error.
 ConfigNode parse_yaml(std::string_view text, const std::string& name);
 
-// The value of a command-line override; every place is just `place`, and empty text is null.
-ConfigNode parse_value(std::string_view text, const std::string& place);
+// The value that a command-line override gives to `key`; every place is just `place`, and empty
+// text is null.
+ConfigNode parse_value(std::string_view text, const std::string& place, const std::string& key);
 
 // A file; error 3 if it is absent or not a regular file.
 ConfigNode read_yaml(const std::string& path);

@@ -32,6 +32,17 @@ TEST(ConfigError, KeyGivenTwiceNamesBothLines) {
   expect_refused(place, 2, {"run.yaml:9:1", "train", "run.yaml:8:1"});
 }
 
+TEST(ConfigError, OverrideThatIsNoYamlIsNamed) {
+  const Workplace place;
+  place.write_run("train: {steps: 2}");
+  const std::vector<std::vector<std::string>> verbs = {{"config", "check"}, {"train"}};
+  for (std::vector<std::string> arguments : verbs) {
+    arguments.insert(arguments.end(), {"run.yaml", "optim.lr=[1"});
+    expect_error(place.run(arguments), 2,
+                 {"command line: optim.lr: expected a value in YAML, got [1 (a closing ]"});
+  }
+}
+
 TEST(ConfigError, NumbersAreStrict) {
   const Workplace place;
   for (const char* value : {".nan", ".inf", "-1", "1.5", "1e400", "12345678901234567890", "010",

@@ -182,8 +182,18 @@ TEST_F(RunFile, OverrideErrorsSayCommandLine) {
       {"data.train.path=x", "data.train: expected an element from 0 to 1, got path"},
       {"base=x.yaml", "base can only be written in a file"},
       {"optim.lr.x=1", "optim.lr: expected a finite number above 0, got a map"},
-      {"model.path=\xff", "expected UTF-8 text, got byte 0xff"},
-      {"train.skip_steps=[[1", ""},
+      {"model.path=\xff", "model.path: expected UTF-8 text, got byte 0xff"},
+      {"train.skip_steps=[[1",
+       "train.skip_steps: expected a value in YAML, got [[1 (a closing ] is "
+       "missing)"},
+      {"optim.lr=[1", "optim.lr: expected a value in YAML, got [1 (a closing ] is missing)"},
+      {"optim.betas={a: [1",
+       "optim.betas: expected a value in YAML, got {a: [1 (a closing ] is "
+       "missing)"},
+      {"optim.lr=1: 2: 3", "optim.lr: expected a value in YAML, got 1: 2: 3 (illegal map value)"},
+      {"data.train=[\"[\", 1: 2: 3]",
+       "data.train: expected a value in YAML, got [\"[\", 1: 2: 3] ("},
+      {"optim.lr=&x 1", "optim.lr: expected no anchors, got &x"},
   };
   for (const auto& [text, message] : refusals) {
     const std::string error = error_of(path, {text});

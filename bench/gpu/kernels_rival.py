@@ -9,6 +9,7 @@ less: its weight gradients are bf16 and new, Inkstone's are added to f32 ones.
 """
 
 import argparse
+import functools
 import json
 import math
 import statistics
@@ -189,13 +190,13 @@ class Rival:
         T, C = s["tokens"], s["columns"]
         w = self.random(C, dtype=torch.float32)
 
-        def norm(h):
+        def norm(h, weight=w):
             f = h.float()
-            return (f * torch.rsqrt(f.square().mean(-1, keepdim=True) + 1e-5) * w).to(h.dtype)
+            return (f * torch.rsqrt(f.square().mean(-1, keepdim=True) + 1e-5) * weight).to(h.dtype)
 
-        def add_norm(x, delta):
+        def add_norm(x, delta, weight=w):
             h = x + delta
-            return h, norm(h)
+            return h, norm(h, weight)
 
         if kernel == "rms_norm_forward":
             return self.eager_and_compiled(norm, self.sets(lambda: (self.random(T, C),)))
@@ -204,6 +205,9 @@ class Rival:
             return self.eager_and_compiled(add_norm, sets)
         if kernel == "rms_norm_backward_input":  # with the gradient that comes along the residual
             return self.backward(add_norm, lambda: (self.random(T, C), self.random(T, C)))
+        if kernel == "rms_norm_backward":  # and that of the weight
+            weight = functools.partial(self.random, C, dtype=torch.float32)
+            return self.backward(add_norm, lambda: (self.random(T, C), self.random(T, C), weight()))
         return None
 
     def swiglu(self, kernel: str, s: dict) -> dict:

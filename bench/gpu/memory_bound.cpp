@@ -76,8 +76,8 @@ void norms(Bench& bench) {
     over_matrices(bench, "rms_norm_backward_input", m.model, 4, C, [&](std::vector<Tensor>& t) {
       rms_norm_backward_input(kCard, t[0], t[1], t[2], w, rstd, t[3]);
     });
-    over_matrices(bench, "rms_norm_backward_weight", m.model, 2, C, [&](std::vector<Tensor>& t) {
-      rms_norm_backward_weight(kCard, t[0], t[1], rstd, WriteMode::kAccumulate, dw);
+    over_matrices(bench, "rms_norm_backward", m.model, 4, C, [&](std::vector<Tensor>& t) {
+      rms_norm_backward(kCard, t[0], t[1], t[2], w, rstd, WriteMode::kAccumulate, dw, t[3]);
     });
   }
 }
@@ -143,7 +143,7 @@ void embeddings(Bench& bench) {
 
 // One chunk of the loss: f32 logits read, bf16 gradients written.
 void cross_entropies(Bench& bench) {
-  const int64_t V = bench.scaled(kVocabulary, 521), R = bench.scaled(1024, 6);
+  const int64_t V = bench.scaled(kVocabulary, 521), R = bench.scaled(512, 6);
   const Tensor labels = bench.random_ids(R, V);
   const LmLossOptions options{.divisor = static_cast<double>(R)};
   const double bytes = (4 + kTypeBytes) * static_cast<double>(R * V);

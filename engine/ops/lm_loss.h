@@ -4,10 +4,10 @@
 //   lse^2 ]
 // with logits = x * W^T in f32, s = label smoothing, z = z-loss weight.
 //
-// The rows are worked on in chunks: logits, loss and both gradients of a chunk are made together
-// (the logits are computed once), so backward only hands out dx. The result must therefore be a
-// root of backward, seeded with 1. Where the gradient of w is bf16, the chunks are added up in an
-// f32 buffer of its shape and rounded once.
+// The rows are worked on in chunks (lm_loss_chunk.h): logits, loss and both gradients of a chunk,
+// on a card of a few chunks, are made together (the logits are computed once), so backward only
+// hands out dx. The result must therefore be a root of backward, seeded with 1. A gradient of w in
+// bf16 is added up in an f32 buffer of its shape and rounded once, or made by a single product.
 #pragma once
 
 #include "engine/autograd/node.h"
@@ -27,10 +27,10 @@ struct LmLossOptions {
   int64_t chunk_bytes = 0;  // size of one chunk of logits; 0: loss_chunk_bytes of the device
 };
 
-// Enough rows that the products of a chunk are bound by arithmetic, for each of them reads or adds
-// to the whole weight: about 500 of 32000 logits on the CPU, about 900 of 92544 on a card.
+// Enough rows that the product which makes them is bound by arithmetic, for it reads the whole
+// weight: about 500 of 32000 logits on the CPU, 512 of 92544 on a card.
 [[nodiscard]] constexpr int64_t loss_chunk_bytes(Device device) {
-  return int64_t{device == Device::kCuda ? 320 : 64} << 20;
+  return int64_t{device == Device::kCuda ? 190 : 64} << 20;
 }
 
 struct LmLoss {

@@ -179,14 +179,15 @@ bool gradients_stay(const ModelPlan& model, const RunOptions& run, int64_t data_
          plan_batch(run, data_parallel).accumulation > 1;
 }
 
-// What the loss works in: a chunk of logits in f32, its gradient where that is narrower, and where
-// several chunks add to a bf16 gradient of the head, the f32 sum that they meet in.
+// What the loss works in.
 int64_t loss_bytes(const ModelPlan& model, int64_t tokens, bool narrow_gradients) {
   const ModelOptions& m = model.options;
-  const int64_t row = m.vocab_size * 4, width = size_of(model.compute);
-  const int64_t rows = loss_chunk_rows(tokens, row, loss_chunk_bytes(model.device));
-  return rows * (row + (width < 4 ? m.vocab_size * width : 0)) +
-         (narrow_gradients && rows < tokens ? m.vocab_size * m.hidden_size * 4 : 0);
+  const LossShape shape{.rows = tokens,
+                        .vocabulary = m.vocab_size,
+                        .width = m.hidden_size,
+                        .dlogits = model.compute,
+                        .dw = narrow_gradients ? DType::kBF16 : DType::kF32};
+  return loss_rows(shape, model.device, loss_chunk_bytes(model.device)).bytes(shape);
 }
 
 }  // namespace

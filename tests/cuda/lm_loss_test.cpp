@@ -5,6 +5,8 @@
 
 #include <cmath>
 
+#include "engine/autograd/backward.h"
+#include "engine/ops/lm_loss_chunk.h"
 #include "tests/support/compare.h"
 #include "tests/support/values.h"
 
@@ -120,6 +122,46 @@ TEST_F(CudaLmLoss, ALabelBeyondTheVocabularyIsReportedWhereTheHostWaits) {
     EXPECT_STREQ(error.what(), "[cross_entropy] label 83 of row 1, V=83");
   }
   EXPECT_NO_THROW((void)to_values(loss_R));  // said once
+}
+
+// Chunks of two rows, three of them a group, the last of both not full: into an f32 gradient, into
+// a bf16 one over an f32 sum and, where there are fewer rows, by one product; twice, so that the
+// second adds.
+TEST_F(CudaLmLoss, GroupsOfChunksGiveTheGradientsOfTheWhole) {
+  constexpr int64_t kV = 64, kC = 8;
+  for (const DType gradient : {DType::kF32, DType::kBF16}) {
+    for (const int64_t rows : {int64_t{41}, int64_t{17}}) {
+      const auto train = [&](int64_t chunk_bytes) {
+        const Tensor x = make_leaf(
+            from_values(*runtime_, normal_values("x", rows * kC), {rows, kC}, DType::kBF16), "x",
+            DType::kBF16);
+        const Tensor w =
+            make_leaf(from_values(*runtime_, normal_values("w", kV * kC), {kV, kC}, DType::kBF16),
+                      "w", gradient);
+        std::vector<int32_t> labels(static_cast<size_t>(rows));
+        for (size_t t = 0; t < labels.size(); ++t)
+          labels[t] = t % 5 == 4 ? -100 : static_cast<int32_t>(t * 7 % kV);
+        const Tensor labels_T = to_tensor(*runtime_, labels);
+        Values token;
+        for (int pass = 0; pass < 2; ++pass) {
+          const LmLoss out =
+              lm_loss(x, w, labels_T, {}, {.divisor = 3, .chunk_bytes = chunk_bytes});
+          backward(out.loss);
+          token = to_values(out.token_loss_T);
+        }
+        return std::vector{token, to_values(leaf_of(x)->grad), to_values(leaf_of(w)->grad)};
+      };
+      const LossShape shape{
+          .rows = rows, .vocabulary = kV, .width = kC, .dlogits = DType::kBF16, .dw = gradient};
+      const int64_t bytes = 2 * kV * 4;
+      EXPECT_EQ(loss_rows(shape, Device::kCuda, bytes).sums,
+                gradient == DType::kBF16 && rows == 41);
+      const std::vector<Values> whole = train(0), cut = train(bytes);
+      for (const size_t i : {0, 1})
+        EXPECT_LE(rel_frobenius(cut[i], whole[i]), 4e-3) << i << " of " << rows << " rows";
+      EXPECT_LE(rel_frobenius(cut[2], whole[2]), gradient == DType::kF32 ? 1e-6 : 4e-3);
+    }
+  }
 }
 
 TEST_F(CudaLmLoss, TheMeanOfManyTokens) {

@@ -4,10 +4,12 @@
 
 #include <cmath>
 #include <optional>
+#include <tuple>
 
 #include "engine/autograd/backward.h"
 #include "engine/ops/embedding.h"
 #include "engine/ops/linear.h"
+#include "engine/ops/lm_loss_chunk.h"
 #include "tests/support/compare.h"
 #include "tests/support/op_case.h"
 #include "tests/support/threads.h"
@@ -154,6 +156,35 @@ TEST(LmLoss, LongChunksAreWholeTiles) {
   EXPECT_LE(rel_frobenius(got.token, whole.token), 1e-6);
   EXPECT_LE(rel_frobenius(got.dx, whole.dx), 1e-6);
   EXPECT_LE(rel_frobenius(got.dw, whole.dw), 1e-6);
+}
+
+// InternLM2's vocabulary: 512 rows of logits, and the gradients of three times as many on a card.
+TEST(LmLoss, RowsOfChunksAndGroups) {
+  const auto cut = [](LossShape shape, Device device) {
+    const LossRows rows = loss_rows(shape, device, loss_chunk_bytes(device));
+    return std::tuple(rows.chunk, rows.group, rows.sums);
+  };
+  const LossShape small{.rows = 16384, .vocabulary = 92544, .width = 2048, .dlogits = DType::kBF16};
+  EXPECT_EQ(cut(small, Device::kCuda), std::tuple(512, 1536, false));
+  EXPECT_LE(loss_rows(small, Device::kCuda, loss_chunk_bytes(Device::kCuda)).bytes(small),
+            512'000'000);
+  EXPECT_EQ(cut(small, Device::kCpu), std::tuple(128, 128, false));
+  // Where the gradient has the memory of the logits, a group is a chunk.
+  EXPECT_EQ(cut({.rows = 16384, .vocabulary = 92544, .width = 2048}, Device::kCuda),
+            std::tuple(512, 512, false));
+  // A bf16 gradient of the head: one product where the sum of several would take more memory.
+  const auto narrow = [](int64_t rows) {
+    return LossShape{.rows = rows,
+                     .vocabulary = 92544,
+                     .width = 4096,
+                     .dlogits = DType::kBF16,
+                     .dw = DType::kBF16};
+  };
+  EXPECT_EQ(cut(narrow(4096), Device::kCuda), std::tuple(512, 4096, false));
+  EXPECT_EQ(cut(narrow(16384), Device::kCuda), std::tuple(512, 1536, true));
+  EXPECT_EQ(cut(narrow(4096), Device::kCpu), std::tuple(128, 128, true));
+  EXPECT_EQ(cut({.rows = 0, .vocabulary = 92544, .width = 2048}, Device::kCuda),
+            std::tuple(0, 0, false));
 }
 
 // However many chunks: their sum is in f32 and rounded once, and added to what was there before.

@@ -9,6 +9,7 @@
 #include "engine/tensor/cuda_backend.h"
 #include "parallel/comm/card_calls.h"
 #include "parallel/comm/device_group.h"
+#include "parallel/comm/nccl_shortage.h"
 #include "parallel/comm/wait_watch.h"
 
 namespace ink {
@@ -311,10 +312,17 @@ class NcclGroup final : public ProcessGroup, private HostWaitGuard {
                          record.sequence, record.bytes, rank_, size_, ncclGetErrorString(result),
                          detail.empty() ? "" : ": ", detail);
     end_communicator();
+    if (result == ncclUnhandledCudaError || result == ncclSystemError) require_memory(detail);
     // What the library calls invalid usage when ranks meet is two of them on one card.
     const bool shared_card = result == ncclInvalidUsage && std::strcmp(record.op, "init") == 0;
     throw Error(shared_card ? ExitCode::kConfig : ExitCode::kPeer, name_, *fate_,
                 shared_card ? "every rank needs a card of its own" : "");
+  }
+
+  void require_memory(const std::string& last_error) const {
+    const NcclShortage shortage = shortage_in(last_error);
+    if (shortage == NcclShortage::kCard) backend_.out_of_memory(*fate_);
+    if (shortage == NcclShortage::kHost) throw host_is_full(*fate_);
   }
 
   void require_alive() {

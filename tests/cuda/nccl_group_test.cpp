@@ -361,6 +361,88 @@ TEST_P(NcclGroupFaults, AnErrorOfTheLibraryEndsTheWait) {
       {});
 }
 
+// What rank 0 of two reads when a call meets that failure. The group has ended behind it.
+std::string shortage_error(ncclResult_t result, const char* last_error,
+                           const std::function<void(ProcessGroup&)>& call) {
+  std::string text;
+  run_with_absent_peer(
+      [&](Runtime&, ProcessGroup& cards) {
+        cuda_on_cpu::set_async_error(result, last_error);
+        try {
+          call(cards);
+          ADD_FAILURE() << "no error";
+        } catch (const Error& error) {
+          text = error.line();
+        }
+        cuda_on_cpu::set_async_error(ncclSuccess);
+        EXPECT_EQ(peer_error([&] { cards.barrier(); }).find("barrier (call 2"), 0u);
+      },
+      {});
+  return text;
+}
+
+// Buffers of the library are not the allocator's: a card that tensors have filled shows there.
+TEST_P(NcclGroupFaults, ACardThatIsFullEndsWithTheTable) {
+  for (const char* last_error : {"Cuda failure 'out of memory'", "Cuda failure 2 'out of memory'",
+                                 "Failed to CUDA calloc async 4194304 bytes"}) {
+    const std::string text = shortage_error(ncclUnhandledCudaError, last_error,
+                                            [](ProcessGroup& cards) { cards.barrier(); });
+    EXPECT_TRUE(
+        text.starts_with("error[7]: memory: [barrier (call 2, 0 bytes, rank 0 of 2): NCCL: "
+                         "unhandled cuda error: " +
+                         std::string(last_error) + "]"))
+        << text;
+    for (const char* word : {"communication", "activations", "hint: "})
+      EXPECT_NE(text.find(word), std::string::npos) << text;
+  }
+}
+
+TEST_P(NcclGroupFaults, AHostThatIsFullIsNamed) {
+  for (const char* last_error :
+       {"Failed to malloc 32 bytes", "Failed to CUDA host alloc 1048576 bytes",
+        "Error while creating shared memory segment /dev/shm/nccl-a (size 9637888), error: No "
+        "space "
+        "left on device (28)"}) {
+    const std::string text =
+        shortage_error(ncclSystemError, last_error, [](ProcessGroup& cards) { cards.barrier(); });
+    EXPECT_TRUE(
+        text.starts_with("error[7]: memory: barrier (call 2, 0 bytes, rank 0 of 2): NCCL: "
+                         "unhandled system error: " +
+                         std::string(last_error)))
+        << text;
+    EXPECT_NE(text.find("--shm-size"), std::string::npos) << text;
+  }
+}
+
+TEST_P(NcclGroupFaults, WhatIsNoShortageIsAPeersFailure) {
+  run_with_absent_peer(
+      [](Runtime&, ProcessGroup& cards) {
+        cuda_on_cpu::set_async_error(ncclUnhandledCudaError,
+                                     "Cuda failure 'an illegal memory access was encountered'");
+        const std::string text = peer_error([&] { cards.barrier(); });
+        cuda_on_cpu::set_async_error(ncclSuccess);
+        EXPECT_NE(text.find("illegal memory access"), std::string::npos) << text;
+      },
+      {});
+}
+
+// When ranks meet, the library takes the most memory.
+TEST_P(NcclGroupFaults, ACardThatIsFullWhenTheRanksMeet) {
+  cuda_on_cpu::set_async_error(ncclUnhandledCudaError, "Failed to CUDA malloc 9437184 bytes");
+  run_group(2, [](ProcessGroup& host) {
+    Runtime runtime({}, make_backend(Device::kCuda, host.rank()));
+    try {
+      static_cast<void>(make_nccl_group(runtime, host, {}));
+      ADD_FAILURE() << "no error";
+    } catch (const Error& error) {
+      EXPECT_EQ(error.code(), ExitCode::kOutOfMemory) << error.what();
+      EXPECT_NE(error.line().find("[init (call 1, 0 bytes, rank "), std::string::npos)
+          << error.line();
+    }
+  });
+  cuda_on_cpu::set_async_error(ncclSuccess);
+}
+
 class Impatient final : public WaitWatch {
  public:
   void waiting(const ProcessGroup& group, const FlightRecord& call, double seconds) override {

@@ -168,6 +168,7 @@ struct Clique {
 };
 
 std::atomic<ncclResult_t> injected = ncclSuccess;
+std::atomic<const char*> last_error = "";
 
 }  // namespace
 
@@ -297,7 +298,10 @@ ncclResult_t issue(ncclComm_t comm, Step step, cudaStream_t stream) {
 
 }  // namespace
 
-void ink::cuda_on_cpu::set_async_error(ncclResult_t error) { injected = error; }
+void ink::cuda_on_cpu::set_async_error(ncclResult_t error, const char* text) {
+  last_error = text;
+  injected = error;
+}
 
 ncclResult_t ncclGetVersion(int* version) {
   *version = 22809;
@@ -374,7 +378,7 @@ const char* ncclGetErrorString(ncclResult_t result) {
   return kNames[result];
 }
 
-const char* ncclGetLastError(ncclComm_t) { return "as the host implementation was told"; }
+const char* ncclGetLastError(ncclComm_t) { return last_error; }
 
 ncclResult_t ncclAllReduce(const void* in, void* out, std::size_t count, ncclDataType_t type,
                            ncclRedOp_t op, ncclComm_t comm, cudaStream_t stream) {

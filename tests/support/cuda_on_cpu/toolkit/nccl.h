@@ -80,8 +80,8 @@ ncclResult_t ncclGroupEnd();
 
 namespace ink::cuda_on_cpu {
 
-// What every communicator of the process reports from here on, as after a broken link; ncclSuccess
-// ends it.
-void set_async_error(ncclResult_t error);
+// What every communicator of the process reports from here on, as after a broken link, and what
+// ncclGetLastError says of it; ncclSuccess ends it.
+void set_async_error(ncclResult_t error, const char* last_error = "");
 
 }  // namespace ink::cuda_on_cpu

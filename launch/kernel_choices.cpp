@@ -1,8 +1,10 @@
 #include "launch/kernel_choices.h"
 
+#include <algorithm>
+
 #include "engine/core/error.h"
 #include "engine/io/choice_file.h"
-#include "engine/kernels/tuning.h"
+#include "engine/kernels/kernel.h"
 
 namespace ink {
 
@@ -35,6 +37,33 @@ void adopt_kernel_choices(Runtime& runtime, const nlohmann::json& choices,
   if (tuning == nullptr || choices.is_null()) return;
   if (const auto known = choices_from_json(choices, tuning->machine(), place))
     tuning->adopt(*known);
+}
+
+std::string kernels_that_ran(Device device) {
+  std::string text;
+  for (const KernelSlotBase* slot : KernelSlotBase::all()) {
+    const char* label = slot->last_label(device);
+    if (label != nullptr && slot->labels(device).size() > 1)
+      text += fmt::format("{}{} {}", text.empty() ? "" : ", ", slot->name(), label);
+  }
+  return text;
+}
+
+std::vector<KernelRefusal> new_refusals(Runtime& runtime) {
+  KernelTuning* tuning = tuning_of(runtime);
+  return tuning == nullptr ? std::vector<KernelRefusal>{} : tuning->take_refusals();
+}
+
+std::string refusal_text(const KernelRefusal& refusal, Device device) {
+  const auto slots = KernelSlotBase::all();
+  const auto slot = std::ranges::find_if(
+      slots, [&](const KernelSlotBase* each) { return each->name() == refusal.slot; });
+  const char* ran = slot == slots.end() ? nullptr : (*slot)->last_label(device);
+  // It may have taken the shape that ran last.
+  const bool other = ran != nullptr && ran != refusal.label;
+  return fmt::format("{}: {} {} ({}){}", refusal.slot, refusal.label,
+                     other ? "does not run here" : "does not take every shape", refusal.reason,
+                     other ? fmt::format(", {} does", ran) : "");
 }
 
 }  // namespace ink

@@ -8,7 +8,9 @@
 
 #include <nlohmann/json.hpp>
 #include <string>
+#include <vector>
 
+#include "engine/kernels/tuning.h"
 #include "engine/tensor/runtime.h"
 
 namespace ink {
@@ -21,5 +23,13 @@ std::string prepare_kernel_choices(Runtime& runtime, bool deterministic);
 // Of a checkpoint made on an equal machine; others are left alone.
 void adopt_kernel_choices(Runtime& runtime, const nlohmann::json& choices,
                           const std::string& place);
+
+// "attention_backward plain, attention_forward flash_mma": what ran last of the slots that have
+// several candidates on the device; empty: none of them ran.
+[[nodiscard]] std::string kernels_that_ran(Device device);
+// What libraries have refused since the last call: nothing on devices whose kernels do not measure.
+[[nodiscard]] std::vector<KernelRefusal> new_refusals(Runtime& runtime);
+// "attention_forward: cudnn does not run here (cuDNN 9.5.1 is older than 9.6), flash_mma does".
+[[nodiscard]] std::string refusal_text(const KernelRefusal& refusal, Device device);
 
 }  // namespace ink

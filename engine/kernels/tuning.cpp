@@ -1,6 +1,8 @@
 #include "engine/kernels/tuning.h"
 
+#include <algorithm>
 #include <array>
+#include <utility>
 
 namespace ink {
 namespace {
@@ -27,6 +29,19 @@ void KernelTuning::keep_measured(const std::string& key, const std::string& valu
 
 void KernelTuning::adopt(const Choices& choices) {
   for (const auto& [key, value] : choices) choices_[key] = value;
+}
+
+void KernelTuning::refuse(KernelRefusal refusal) {
+  const bool known = std::ranges::any_of(refusals_, [&](const KernelRefusal& other) {
+    return other.slot == refusal.slot && other.label == refusal.label;
+  });
+  if (!known) refusals_.push_back(std::move(refusal));
+}
+
+std::vector<KernelRefusal> KernelTuning::take_refusals() {
+  const auto fresh = refusals_.begin() + static_cast<std::ptrdiff_t>(told_);
+  told_ = refusals_.size();
+  return {fresh, refusals_.end()};
 }
 
 bool register_tuning(Device device, TuningOf tuning) {

@@ -1,4 +1,5 @@
-// What the kernels of one rank chose by measuring, so that another run makes the same choices.
+// What the kernels of one rank chose by measuring, so that another run makes the same choices, and
+// what a library refused to do.
 //
 // A device whose kernels measure (cuBLASLt: one of several algorithms per product) registers its
 // table here; the others have none. Kernels find and keep entries; launch fills the table from
@@ -10,11 +11,17 @@
 #include <functional>
 #include <map>
 #include <string>
+#include <vector>
 
 #include "engine/core/device.h"
 #include "engine/tensor/runtime.h"
 
 namespace ink {
+
+// A candidate that was to run, and why its library does not do it: another one of the slot does.
+struct KernelRefusal {
+  std::string slot, label, reason;
+};
 
 class KernelTuning {
  public:
@@ -36,6 +43,11 @@ class KernelTuning {
   // All in force: what a checkpoint keeps.
   [[nodiscard]] const Choices& choices() const { return choices_; }
 
+  // The first reason of every slot and candidate is kept; another shape may well be taken.
+  void refuse(KernelRefusal refusal);
+  // Those that came since the last call, for the log.
+  [[nodiscard]] std::vector<KernelRefusal> take_refusals();
+
   bool measure = true;  // false: the library's own first choice, without trying others
   // Hears of every measured entry: what a file for all runs keeps.
   std::function<void(const std::string& key, const std::string& value)> on_measured;
@@ -43,6 +55,8 @@ class KernelTuning {
  private:
   std::string machine_;
   Choices choices_;
+  std::vector<KernelRefusal> refusals_;
+  size_t told_ = 0;  // of refusals_
 };
 
 using TuningOf = KernelTuning& (*)(Runtime& runtime);

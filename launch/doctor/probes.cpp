@@ -8,6 +8,7 @@
 #include "configs/schema/yaml_reader.h"
 #include "engine/core/parallel_for.h"
 #include "engine/kernels/kernel.h"
+#include "launch/kernel_choices.h"
 #include "launch/trainer/session.h"
 #include "models/generate/generator.h"
 #include "parallel/comm/self_group.h"
@@ -52,6 +53,10 @@ void one_step_and_tokens(const DeviceSeat& seat, DType compute, std::vector<Kern
   static_cast<void>(generate(session.runtime(), session.model().decoder(), prompt,
                              {.max_new_tokens = 2, .temperature = 0}));
   note_candidates(seat.device, compute, uses);
+  for (const KernelRefusal& refusal : new_refusals(session.runtime())) {
+    const auto use = std::ranges::find(uses, refusal.slot, &KernelUse::slot);
+    if (use != uses.end()) use->refused.push_back(refusal_text(refusal, seat.device));
+  }
 }
 
 double copy_on_card(Runtime& runtime, const DeviceSeat& seat) {
@@ -100,7 +105,7 @@ double copy_bandwidth(Runtime& runtime, const DeviceSeat& seat) {
 std::vector<KernelUse> kernels_in_use(const DeviceSeat& seat) {
   std::vector<KernelUse> all;
   for (KernelSlotBase* slot : KernelSlotBase::all()) {
-    KernelUse use{.slot = slot->name(), .candidates = {}, .ran = {}};
+    KernelUse use{.slot = slot->name(), .candidates = {}, .ran = {}, .refused = {}};
     for (const std::string_view label : slot->labels(seat.device))
       use.candidates.emplace_back(label);
     all.push_back(std::move(use));

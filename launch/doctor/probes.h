@@ -19,6 +19,7 @@ struct KernelUse {
   std::string slot;
   std::vector<std::string> candidates;     // by priority, highest first
   std::map<std::string, std::string> ran;  // compute type -> the candidate that ran; absent: none
+  std::vector<std::string> refused;        // by a library, with its reason, in a line each
 };
 // Trains a tiny model for one step and continues a prompt with it, in f32 and in bf16, and tells
 // which candidate of every slot ran on the seat's device.

@@ -71,6 +71,7 @@ class Trainer {
   // On a card the step before is read and reported when this one has been issued.
   void one_step(StepBatch batch, double data_seconds);
   void flush();  // reads and reports what is on its way
+  void tell_kernels();
   void report(const Issued& issued, const StepResult& result, double seconds);
   void watch_skips(const StepBatch& batch, const StepResult& result);
   void watch_loss(const StepBatch& batch, const StepResult& result);
@@ -105,6 +106,7 @@ class Trainer {
   SelfCheck self_check_;
   std::optional<ReferenceLog> reference_;  // rank 0's, with train.compat.log_line
   bool late_;                              // results are read a step late
+  bool kernels_told_ = false;
   std::optional<Issued> issued_;
   std::chrono::steady_clock::time_point reported_;  // when the last step was read
   double stop_votes_ = 0;                           // of the step that was read last

@@ -1,4 +1,5 @@
 // One step of the trainer: issued, read, told.
+#include "launch/kernel_choices.h"
 #include "launch/machine_peak.h"
 #include "launch/trainer/bit_flip.h"
 #include "launch/trainer/faults.h"
@@ -40,8 +41,7 @@ void Trainer::one_step(StepBatch batch, double data_seconds) {
                     .tokens = batch.tokens,
                     .micro_batches = static_cast<int64_t>(batch.micro_batches.size())};
     counters_.consumed += batch.tokens;
-    if (const std::string note = session_.step().take_note(); log_ != nullptr && !note.empty())
-      log_->warning("cuda_graph", note);
+    if (log_ != nullptr) tell_kernels();
   }
   counters_.step = batch.step;
   counters_.tokens += batch.real_tokens;
@@ -55,6 +55,17 @@ void Trainer::one_step(StepBatch batch, double data_seconds) {
   const bool at_once = !late_ || issued.check;
   issued_ = std::move(issued);
   if (at_once) flush();
+}
+
+// What has come of the choices that are made when a kernel or a graph is first asked for.
+void Trainer::tell_kernels() {
+  const Device device = session_.plan().seat.device;
+  if (const std::string note = session_.step().take_note(); !note.empty())
+    log_->warning("cuda_graph", note);
+  for (const KernelRefusal& refusal : new_refusals(session_.runtime()))
+    log_->warning("kernels", refusal_text(refusal, device));
+  if (std::exchange(kernels_told_, true) || device == Device::kCpu) return;
+  if (const std::string ran = kernels_that_ran(device); !ran.empty()) log_->note("kernels: " + ran);
 }
 
 void Trainer::flush() {

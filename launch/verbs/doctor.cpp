@@ -87,7 +87,10 @@ ordered_json examine(DeviceChoice wanted) {
   result["copy_bytes_per_s"] = copy_bandwidth(runtime, seat);
   ordered_json kernels = ordered_json::array();
   for (const KernelUse& use : kernels_in_use(seat))
-    kernels.push_back({{"slot", use.slot}, {"candidates", use.candidates}, {"ran", use.ran}});
+    kernels.push_back({{"slot", use.slot},
+                       {"candidates", use.candidates},
+                       {"ran", use.ran},
+                       {"refused", use.refused}});
   result["kernels"] = std::move(kernels);
   ordered_json missing = ordered_json::array();
   for (const Missing& one : what_is_missing(machine, cuda))
@@ -104,6 +107,9 @@ void print_kernels(const ordered_json& kernels) {
       candidates += (candidates.empty() ? "" : " ") + label.get<std::string>();
     fmt::print("{:<24} {:<18} {:<18} {}\n", kernel["slot"].get<std::string>(),
                kernel["ran"].value("f32", "-"), kernel["ran"].value("bf16", "-"), candidates);
+  }
+  for (const auto& kernel : kernels) {
+    for (const auto& line : kernel["refused"]) fmt::print("{}\n", line.get<std::string>());
   }
 }
 

@@ -291,6 +291,47 @@ TEST_F(CudaRun, NoRoomForAKernelEndsWithSevenToo) {
     EXPECT_NE(result.err.find(word), std::string::npos) << word << " in " << result.err;
 }
 
+int64_t times(const std::string& word, const std::string& text) {
+  int64_t count = 0;
+  for (size_t at = text.find(word); at != std::string::npos; at = text.find(word, at + 1)) ++count;
+  return count;
+}
+
+// Which kernel took attention, and why not the first one, is one line each.
+TEST_F(CudaRun, WhatCudnnRefusesIsToldOnce) {
+  const std::map<std::string, std::string> old = {
+      {"EMULATED_CUDNN", "cuDNN 9.5.1 is older than 9.6.0"}};
+  const ChildResult result = run({"train", "run.yaml", "--out", "run", "model.dtype=bf16",
+                                  "train.eval_every=2", "data.eval={fraction: 0.2}"},
+                                 old);
+  expect_done(result);
+  for (const char* slot : {"attention_forward", "attention_backward"}) {
+    const std::string line = fmt::format(
+        "{}: cudnn does not run here (cuDNN 9.5.1 is older than 9.6.0), plain does", slot);
+    EXPECT_EQ(times(line, result.err), 1) << line << " in " << result.err;
+    EXPECT_EQ(times(line, slurp(place_ / "run/log.txt")), 1) << line;
+    EXPECT_EQ(times(std::string(slot) + " plain", result.err), 1) << result.err;
+  }
+  std::vector<std::string> codes;
+  for (const json& row : event_rows(place_ / "run", "warning"))
+    codes.push_back(row.at("code").get<std::string>());
+  EXPECT_EQ(codes, std::vector<std::string>(2, "kernels"));
+  const ChildResult doctor = run({"doctor"}, old);
+  expect_done(doctor);
+  EXPECT_EQ(times("attention_forward: cudnn does not run here (cuDNN 9.5.1", doctor.out), 1)
+      << doctor.out;
+}
+
+TEST_F(CudaRun, NoRoomInCudnnEndsWithSevenToo) {
+  const ChildResult result = run(
+      {"train", "run.yaml", "--out", "run", "--quiet", "model.dtype=bf16"},
+      {{"EMULATED_CUDNN", "cudnnCreate: CUDNN_STATUS_INTERNAL_ERROR_DEVICE_ALLOCATION_FAILED"}});
+  EXPECT_EQ(result.code, 7) << result.err;
+  for (const char* word : {"error[7]: memory: [cuDNN: cudnnCreate: CUDNN_STATUS", "no room",
+                           "activations", "hint: by the estimate"})
+    EXPECT_NE(result.err.find(word), std::string::npos) << word << " in " << result.err;
+}
+
 // A kernel that fails shows at the next wait: the message names what was launched last.
 TEST_F(CudaRun, AFailedKernelIsNamed) {
   const ChildResult result = run({"train", "run.yaml", "--out", "run", "--quiet"},

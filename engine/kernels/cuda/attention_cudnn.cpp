@@ -3,7 +3,8 @@
 // Attention by cuDNN 9 through the header-only cudnn-frontend: causal, packed documents as ragged
 // batches, grouped heads; bf16 and f16, head_dim up to 128, sm_90 and newer, where its kernels use
 // instructions that flash_mma does not. One graph per shape, built at first use and kept for the
-// rank; a shape that cuDNN refuses is remembered, and the own kernels take it.
+// rank; a shape that cuDNN refuses is remembered, and the own kernels take it: the log says why.
+#include <array>
 #include <map>
 #include <memory>
 #include <unordered_map>
@@ -11,6 +12,7 @@
 #include "engine/kernels/cuda/attention_cudnn_graph.h"
 #include "engine/kernels/cuda/attention_ragged.h"
 #include "engine/kernels/cuda/attention_rows.h"
+#include "engine/kernels/cuda/cudnn_messages.h"
 #include "engine/kernels/tuning.h"
 #include "engine/tensor/cuda_backend.h"
 
@@ -25,48 +27,85 @@ constexpr int kLowestCapability = 90;
 
 using Pointers = std::unordered_map<int64_t, void*>;
 
-// Handle and graphs of a rank.
+// Handle and graphs of a rank. What cuDNN refuses is another kernel's, and the reason goes to the
+// log; memory that runs out in it ends the run.
 class Cudnn {
  public:
-  explicit Cudnn(CudaBackend& backend) {
-    if (cudnnGetVersion() < kOldestVersion || cudnnCreate(&handle_) != CUDNN_STATUS_SUCCESS)
+  explicit Cudnn(CudaBackend& backend) : backend_(backend) {
+    if (const size_t version = cudnnGetVersion(); version < kOldestVersion) {
+      absent_ = fmt::format("cuDNN {} is older than {}", version_text(version),
+                            version_text(kOldestVersion));
+      return;
+    }
+    if (const cudnnStatus_t made = cudnnCreate(&handle_); made != CUDNN_STATUS_SUCCESS) {
       handle_ = nullptr;
-    if (handle_ != nullptr) (void)cudnnSetStream(handle_, backend.stream());
+      absent_ = refusal_of(
+          backend, fmt::format("cudnnCreate: {}\n{}", cudnnGetErrorString(made), last_error()));
+      return;
+    }
+    (void)cudnnSetStream(handle_, backend.stream());
   }
   ~Cudnn() {
-    graphs_.clear();
+    plans_.clear();
     if (handle_ != nullptr) (void)cudnnDestroy(handle_);
   }
   Cudnn(const Cudnn&) = delete;
   Cudnn& operator=(const Cudnn&) = delete;
 
-  [[nodiscard]] bool takes(const GraphKey& key) { return graph(key) != nullptr; }
+  [[nodiscard]] bool takes(const GraphKey& key, Runtime& runtime) {
+    const Plan& plan = plan_of(key);
+    if (plan.graph != nullptr) return true;
+    if (KernelTuning* tuning = tuning_of(runtime))
+      tuning->refuse({key.backward ? attention_backward.name() : attention_forward.name(), "cudnn",
+                      plan.refusal});
+    return false;
+  }
 
   void run(const GraphKey& key, Pointers& pointers, Runtime& runtime, const char* op) {
-    Graph* const found = graph(key);
+    Graph* const found = plan_of(key).graph.get();
     CHECK(found != nullptr, "[{}] cuDNN has no plan for this shape", op);
     const Tensor workspace(runtime, {found->get_workspace_size()}, DType::kU8,
                            MemoryTag::kWorkspace);
     auto status = found->execute(handle_, pointers, workspace.raw());
     if (status.is_bad())
-      throw InternalError(fmt::format("[{}] cuDNN: {}", op, status.get_message()));
+      throw InternalError(
+          fmt::format("[{}] cuDNN: {}", op, refusal_of(backend_, status.get_message())));
   }
 
  private:
-  // nullptr: refused.
-  Graph* graph(const GraphKey& key) {
-    if (handle_ == nullptr) return nullptr;
-    const auto found = graphs_.find(key);
-    if (found != graphs_.end()) return found->second.get();
-    std::shared_ptr<Graph> graph = attention_graph(key);
-    if (graph->build(handle_, {fe::HeurMode_t::A}).is_bad() ||
-        graph->get_workspace_size() > most_attention_workspace(key))
-      graph = nullptr;
-    return graphs_.emplace(key, std::move(graph)).first->second.get();
+  struct Plan {
+    std::shared_ptr<Graph> graph;  // null: refused
+    std::string refusal;
+  };
+
+  const Plan& plan_of(const GraphKey& key) {
+    const auto found = plans_.find(key);
+    if (found != plans_.end()) return found->second;
+    return plans_.emplace(key, make_plan(key)).first->second;
   }
 
+  Plan make_plan(const GraphKey& key) {
+    if (handle_ == nullptr) return {nullptr, absent_};
+    std::shared_ptr<Graph> graph = attention_graph(key);
+    auto status = graph->build(handle_, {fe::HeurMode_t::A});
+    if (status.is_bad()) return {nullptr, refusal_of(backend_, status.get_message())};
+    const int64_t needed = graph->get_workspace_size(), most = most_attention_workspace(key);
+    if (needed > most)
+      return {nullptr, fmt::format("cuDNN needs {} MiB of workspace, {} are taken at most",
+                                   needed >> 20, most >> 20)};
+    return {std::move(graph), {}};
+  }
+
+  static std::string last_error() {
+    std::array<char, 1024> text{};
+    cudnnGetLastErrorString(text.data(), text.size());
+    return text.data();
+  }
+
+  CudaBackend& backend_;
   cudnnHandle_t handle_ = nullptr;
-  std::map<GraphKey, std::shared_ptr<Graph>> graphs_;
+  std::string absent_;  // why there is no handle
+  std::map<GraphKey, Plan> plans_;
 };
 
 HeadsLayout layout_of(const HeadsView& view) { return {head_stride(view), view.x_TC.row_stride()}; }
@@ -208,7 +247,7 @@ bool takes_forward(const HeadsView& q, const HeadsView& k, const HeadsView& v,
                    const Documents& documents, Tensor& out_TC, Tensor&) {
   const GraphKey key = key_of(q, k, v, out_TC, documents);
   return may_take(key, {q, k, v, side_by_side(out_TC, q.heads, q.head_dim)}) &&
-         cuda_backend(out_TC).resource<Cudnn>().takes(key);
+         cuda_backend(out_TC).resource<Cudnn>().takes(key, out_TC.runtime());
 }
 
 bool takes_backward(const Tensor& dout_TC, const HeadsView& q, const HeadsView& k,
@@ -218,7 +257,7 @@ bool takes_backward(const Tensor& dout_TC, const HeadsView& q, const HeadsView& 
   return key.dk.head != 0 && key.dv.head != 0 &&
          may_take(key, {q, k, v, side_by_side(out_TC, q.heads, q.head_dim),
                         side_by_side(dout_TC, q.heads, q.head_dim), dq, dk, dv}) &&
-         cuda_backend(out_TC).resource<Cudnn>().takes(key);
+         cuda_backend(out_TC).resource<Cudnn>().takes(key, out_TC.runtime());
 }
 
 REGISTER_KERNEL(attention_forward, kCuda, cudnn, forward, .priority = 20,

@@ -13,8 +13,8 @@
 #include <sanitizer/tsan_interface.h>
 #endif
 
-// ThreadSanitizer keeps a stack of calls per fiber. What switches is not to be on it, as it is left
-// in one fiber and entered in another: no_sanitize.
+// ThreadSanitizer keeps a stack of calls per context. What switches is not to be on it, as it is
+// left in one fiber and entered in another: no_sanitize.
 
 // Saves the callee-saved registers of the System V ABI and the stack pointer in *from, and takes up
 // where `to` left.
@@ -50,6 +50,34 @@ constexpr int kSavedRegisters = 6;
 
 thread_local Fiber* entering = nullptr;
 
+#ifdef __SANITIZE_THREAD__
+// All fibers of an OS thread are one context of ThreadSanitizer: every switch compares clocks of
+// all contexts, and a thousand per rank would take hours. So calls of fibers lie mixed on its
+// stack, as many as there are in all; those of fibers that were left for ever stay, and it is made
+// anew.
+class SharedContext {
+ public:
+  SharedContext() : context_(__tsan_create_fiber(0)) {}
+  ~SharedContext() { __tsan_destroy_fiber(context_); }
+  SharedContext(const SharedContext&) = delete;
+  SharedContext& operator=(const SharedContext&) = delete;
+  [[nodiscard]] void* get() const { return context_; }
+
+  void renew() {
+    __tsan_destroy_fiber(context_);
+    context_ = __tsan_create_fiber(0);
+  }
+
+ private:
+  void* context_;
+};
+
+SharedContext& shared_context() {
+  thread_local SharedContext it;
+  return it;
+}
+#endif
+
 }  // namespace
 
 Fiber::Fiber() {
@@ -57,19 +85,14 @@ Fiber::Fiber() {
                       MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE, -1, 0);
   if (memory == MAP_FAILED) throw std::bad_alloc();
   stack_ = static_cast<char*>(memory);
-#ifdef __SANITIZE_THREAD__
-  sanitizer_own_ = __tsan_create_fiber(0);
-#endif
 }
 
-Fiber::~Fiber() {
-#ifdef __SANITIZE_THREAD__
-  __tsan_destroy_fiber(sanitizer_own_);
-#endif
-  munmap(stack_, kStackBytes);
-}
+Fiber::~Fiber() { munmap(stack_, kStackBytes); }
 
 void Fiber::start(void (*body)(void*), void* argument) {
+#ifdef __SANITIZE_THREAD__
+  if (!done_) shared_context().renew();
+#endif
   body_ = body;
   argument_ = argument;
   done_ = false;
@@ -90,7 +113,7 @@ void Fiber::start(void (*body)(void*), void* argument) {
   entering = this;
 #ifdef __SANITIZE_THREAD__
   sanitizer_caller_ = __tsan_get_current_fiber();
-  __tsan_switch_to_fiber(sanitizer_own_, 0);
+  __tsan_switch_to_fiber(shared_context().get(), 0);
 #endif
 #ifdef __SANITIZE_ADDRESS__
   __sanitizer_start_switch_fiber(&sanitizer_caller_, stack_, kStackBytes);

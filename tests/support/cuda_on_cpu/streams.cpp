@@ -4,6 +4,7 @@
 #include <chrono>
 #include <cstring>
 #include <deque>
+#include <map>
 #include <memory>
 #include <mutex>
 #include <set>
@@ -31,8 +32,10 @@ struct Item {
   std::function<bool()> ready;
 };
 struct CUstream_st : std::enable_shared_from_this<CUstream_st> {
-  int device = 0;
-  std::recursive_mutex mutex;
+  CUstream_st(int on, std::recursive_mutex& of_device) : device(on), mutex(of_device) {}
+  const int device;
+  // Of all streams of the device: they run each other's work, in either direction.
+  std::recursive_mutex& mutex;
   std::deque<Item> queue;
   int64_t enqueued = 0, finished = 0;
   int asked = 0;                // queries since something was enqueued
@@ -49,6 +52,7 @@ namespace {
 Streams policy = Streams::kAtOnce;
 cudaError_t refusal = cudaSuccess;  // of graphs
 std::mutex registry_mutex;
+std::map<int, std::recursive_mutex> device_mutexes;
 std::set<std::shared_ptr<CUstream_st>> registry;
 std::set<CUgraph_st*> open_captures;
 thread_local int captures = 0;
@@ -157,10 +161,11 @@ using ink::cuda_on_cpu::remember;
 using ink::cuda_on_cpu::wait_in_capture;
 
 cudaError_t cudaStreamCreateWithFlags(cudaStream_t* stream, unsigned) {
-  const auto made = std::make_shared<CUstream_st>();
-  (void)cudaGetDevice(&made->device);
-  *stream = made.get();
+  int device = 0;
+  (void)cudaGetDevice(&device);
   const std::lock_guard lock(ink::cuda_on_cpu::registry_mutex);
+  const auto made = std::make_shared<CUstream_st>(device, ink::cuda_on_cpu::device_mutexes[device]);
+  *stream = made.get();
   ink::cuda_on_cpu::registry.insert(made);
   return cudaSuccess;
 }

@@ -2,8 +2,9 @@
 // function of shapes alone, so that a machine without a card can ask cuDNN whether it takes them
 // (tests/cuda/cudnn_graph_test.cpp).
 //
-// What the headers of cudnn-frontend 1.32 say of it (include/cudnn_frontend/node); the rest only a
-// card can show.
+// What the headers of cudnn-frontend 1.32 say of it (include/cudnn_frontend/node). The test shows
+// what cuDNN 9.19 accepts, by which kernels and with how much workspace; the numbers only a card
+// can.
 //   * sdpa_support_surface.h (forward): ragged offsets need a padding mask. Gradient, see below:
 //     ragged offsets with grouped heads need cuDNN 9.6. Both are kept here.
 //   * scaled_dot_product_flash_attention.h: statistics must be f32 (SDPANodeBase). A packed BHSD
@@ -12,7 +13,7 @@
 //     TH1" (CompositeSDPABackwardNode): the layout [T, H] of this file. Their dimensions are not
 //     looked at, so wrong ones would not be refused.
 //   * The same node refuses what forward takes: a longest document of one token, cuDNN 9.10.0 and
-//     9.10.1, ragged statistics on 12.x. Then backward is flash_mma's, with the same lse.
+//     9.10.1, ragged statistics on 8.x and 12.x. Then backward is flash_mma's, with the same lse.
 //   * Where it has to be deterministic it keeps one product of queries and keys, 2 bytes for each
 //     pair of the padded lengths, per document and head (use_dp_workspace): gigabytes for long
 //     documents. Such a graph is refused here, and flash_mma, which repeats its bits, takes it.

@@ -51,7 +51,7 @@ Wanted wanted(const Values& logits, size_t label, const LmLossOptions& o, double
 // Wide rows, also of a width that no pack divides, whose labels lie first, last and in between.
 TEST_F(CudaLmLoss, WideRowsInEveryTypeOfGradient) {
   const LmLossOptions options{.divisor = 3, .label_smoothing = 0.1, .z_loss = 1e-3};
-  for (const int64_t V : {92544, 4099}) {
+  for (const int64_t V : {92544, 4099, 60001}) {
     const std::vector<int32_t> labels{0, -100, static_cast<int32_t>(V - 1),
                                       static_cast<int32_t>(V / 3)};
     const auto rows = static_cast<int64_t>(labels.size());

@@ -1,6 +1,9 @@
 // Loss and gradient of rows of logits, one block per row. Per logit 4 bytes are read for the
-// log-sum-exp, 4 again for the gradient, 2 or 4 written, and two exponentials taken. The gradient
-// goes through the row backwards, so that what the first pass read last is still in the cache.
+// log-sum-exp, 2 or 4 written, and two exponentials taken. For the gradient a row is kept in shared
+// memory as far as it goes (13 of the 23 turns of the block over 92544 logits on sm_90); what it
+// cannot hold is read again, backwards: of the few rows that are under way then, one for each SM,
+// that is 20 MB, which the second-level cache has room for.
+#include <algorithm>
 #include <cfloat>
 
 #include "engine/kernels/cuda/device.cuh"
@@ -12,8 +15,19 @@
 namespace ink {
 namespace {
 
-constexpr int kThreads = 512;
+constexpr int kThreads = 1024;
 constexpr int kInFlight = 4;  // loads of a thread before the first is used
+
+// What a block keeps of its row: its first turns over the row, a pack of each thread per turn. A
+// thread reads what it alone has stored.
+template <int N>
+struct KeptTurns {
+  float* at;
+  int64_t count;
+  __device__ __forceinline__ float* of(int64_t turn) const {
+    return at + (turn * blockDim.x + threadIdx.x) * N;
+  }
+};
 
 // What the first pass of a thread leaves: its largest logit and the first pack that has it,
 // exp(logit - max) and logits summed.
@@ -40,7 +54,7 @@ struct Partial {
   }
 };
 
-struct RowScratch {
+struct alignas(16) RowScratch {  // behind it lie the kept turns
   BlockScratch<float> floats;
   BlockScratch<double> doubles;
 };
@@ -53,25 +67,30 @@ struct RowSums {
 };
 
 template <int N>
-__device__ __forceinline__ Partial read_row(const float* logits, int64_t vocabulary) {
+__device__ __forceinline__ Partial read_row(const float* logits, int64_t vocabulary,
+                                            KeptTurns<N> kept) {
   const int64_t step = int64_t{blockDim.x} * N;
-  int64_t c = int64_t{threadIdx.x} * N;
+  int64_t c = int64_t{threadIdx.x} * N, turn = 0;
   Partial partial;
-  for (; c + (kInFlight - 1) * step < vocabulary; c += kInFlight * step) {
+  const auto take = [&](const Pack<float, N>& pack, int64_t k) {
+    if (turn + k < kept.count) store_pack(kept.of(turn + k), pack);
+    partial.add(pack, c + k * step);
+  };
+  for (; c + (kInFlight - 1) * step < vocabulary; c += kInFlight * step, turn += kInFlight) {
     Pack<float, N> packs[kInFlight];
 #pragma unroll
     for (int k = 0; k < kInFlight; ++k) packs[k] = load_pack<N>(logits + c + k * step);
 #pragma unroll
-    for (int k = 0; k < kInFlight; ++k) partial.add(packs[k], c + k * step);
+    for (int k = 0; k < kInFlight; ++k) take(packs[k], k);
   }
-  for (; c < vocabulary; c += step) partial.add(load_pack<N>(logits + c), c);
+  for (; c < vocabulary; c += step, ++turn) take(load_pack<N>(logits + c), 0);
   return partial;
 }
 
 template <int N>
 __device__ __forceinline__ RowSums sum_row(const float* logits, int64_t vocabulary, int64_t label,
-                                           RowScratch& scratch) {
-  const Partial mine = read_row<N>(logits, vocabulary);
+                                           KeptTurns<N> kept, RowScratch& scratch) {
+  const Partial mine = read_row<N>(logits, vocabulary, kept);
   RowSums row;
   row.max = block_max(mine.max, scratch.floats);
   row.exps =
@@ -108,25 +127,25 @@ struct Gradient {
 // The gradient may be the memory of the logits: a thread writes what it alone has read.
 template <class T, int N>
 __device__ __forceinline__ void write_row(const float* logits, int64_t vocabulary,
-                                          const Gradient& gradient, T* out) {
+                                          const Gradient& gradient, KeptTurns<N> kept, T* out) {
   const int64_t step = int64_t{blockDim.x} * N, first = int64_t{threadIdx.x} * N;
   if (first >= vocabulary) return;
   int64_t left = (vocabulary - first + step - 1) / step;
-  for (; left >= kInFlight; left -= kInFlight) {
+  const auto store = [&](const Pack<float, N>& pack, int64_t turn) {
+    const int64_t c = first + turn * step;
+    store_pack(out + c, gradient.of<T, N>(pack, c));
+  };
+  for (; left - kInFlight >= kept.count; left -= kInFlight) {
     Pack<float, N> packs[kInFlight];
 #pragma unroll
     for (int k = 0; k < kInFlight; ++k)
       packs[k] = load_pack<N>(logits + first + (left - 1 - k) * step);
 #pragma unroll
-    for (int k = 0; k < kInFlight; ++k) {
-      const int64_t c = first + (left - 1 - k) * step;
-      store_pack(out + c, gradient.of<T, N>(packs[k], c));
-    }
+    for (int k = 0; k < kInFlight; ++k) store(packs[k], left - 1 - k);
   }
-  for (; left > 0; --left) {
-    const int64_t c = first + (left - 1) * step;
-    store_pack(out + c, gradient.of<T, N>(load_pack<N>(logits + c), c));
-  }
+  for (; left > kept.count; --left)
+    store(load_pack<N>(logits + first + (left - 1) * step), left - 1);
+  for (; left > 0; --left) store(load_pack<N>(kept.of(left - 1)), left - 1);
 }
 
 template <class T, int N>
@@ -138,7 +157,7 @@ __device__ __forceinline__ void zero_row(T* out, int64_t vocabulary) {
 
 // By value into the kernel. The state, where there is one, holds divisor and loss scale.
 struct Task {
-  int64_t vocabulary;
+  int64_t vocabulary, kept_turns;
   const int32_t* labels;
   const float* weights;  // or null: 1
   const StepState* state;
@@ -175,7 +194,8 @@ __global__ void __launch_bounds__(kThreads) rows_of_loss(Task task, Matrix<T> dl
     return;
   }
   const float* logits = task.logits.row(row);
-  const RowSums sums = sum_row<N>(logits, V, label, scratch);
+  const KeptTurns<N> kept{reinterpret_cast<float*>(&scratch + 1), task.kept_turns};
+  const RowSums sums = sum_row<N>(logits, V, label, kept, scratch);
   const double lse = static_cast<double>(sums.max) + log(sums.exps);
   const double s = task.smoothing, z = task.z_loss;
   if (threadIdx.x == 0) {
@@ -191,36 +211,47 @@ __global__ void __launch_bounds__(kThreads) rows_of_loss(Task task, Matrix<T> dl
   const Gradient gradient{sums.max, static_cast<float>(scale * (1.0 + 2.0 * z * lse) / sums.exps),
                           static_cast<float>(scale * s / static_cast<double>(V)),
                           static_cast<float>(scale * (1.0 - s)), label};
-  write_row<T, N>(logits, V, gradient, dlogits.row(row));
+  write_row<T, N>(logits, V, gradient, kept, dlogits.row(row));
 }
 
 const StepState* device_state(const Tensor& state) {
   return static_cast<const StepState*>(state.raw());
 }
 
+// As many turns of a block as the card's shared memory holds, or as the row has.
+int64_t kept_turns(const CudaBackend& backend, int64_t vocabulary, int64_t turn_bytes) {
+  const auto room = static_cast<int64_t>(backend.properties().sharedMemPerBlockOptin);
+  const int64_t turns = (vocabulary * int64_t{sizeof(float)} + turn_bytes - 1) / turn_bytes;
+  return std::min(turns, (room - int64_t{sizeof(RowScratch)}) / turn_bytes);
+}
+
 void forward(const Tensor& labels_R, const Tensor& weight_R, const LmLossOptions& options,
              Tensor& logits_RV, Tensor& dlogits_RV, Tensor& loss_R, Tensor& correct_R) {
   CudaBackend& backend = cuda_backend(logits_RV);
-  const Task task{.vocabulary = logits_RV.cols(),
-                  .labels = labels_R.data<int32_t>(),
-                  .weights = weight_R.defined() ? weight_R.data<float>() : nullptr,
-                  .state = device_state(options.step_state),
-                  .divisor = options.divisor,
-                  .smoothing = options.label_smoothing,
-                  .z_loss = options.z_loss,
-                  .logits = matrix<float>(logits_RV),
-                  .loss = loss_R.data<float>(),
-                  .correct = correct_R.data<int32_t>(),
-                  .bad = backend.resource<LabelCheck>().report()};
-  const LaunchShape shape{.grid = dim3(blocks_for(labels_R.numel(), 1), 1, 1),
-                          .block = dim3(kThreads, 1, 1),
-                          .shared_bytes = sizeof(RowScratch)};
+  Task task{.vocabulary = logits_RV.cols(),
+            .kept_turns = 0,
+            .labels = labels_R.data<int32_t>(),
+            .weights = weight_R.defined() ? weight_R.data<float>() : nullptr,
+            .state = device_state(options.step_state),
+            .divisor = options.divisor,
+            .smoothing = options.label_smoothing,
+            .z_loss = options.z_loss,
+            .logits = matrix<float>(logits_RV),
+            .loss = loss_R.data<float>(),
+            .correct = correct_R.data<int32_t>(),
+            .bad = backend.resource<LabelCheck>().report()};
+  constexpr int kPack = 4;
+  const int64_t rows = logits_RV.rows();
+  const bool packed = task.vocabulary % kPack == 0 && rows_on_16_bytes(logits_RV, rows) &&
+                      rows_on_16_bytes(dlogits_RV, rows);
+  const int64_t turn_bytes = int64_t{kThreads} * (packed ? kPack : 1) * int64_t{sizeof(float)};
+  if (dlogits_RV.defined()) task.kept_turns = kept_turns(backend, task.vocabulary, turn_bytes);
+  const LaunchShape shape{
+      .grid = dim3(blocks_for(labels_R.numel(), 1), 1, 1),
+      .block = dim3(kThreads, 1, 1),
+      .shared_bytes = int64_t{sizeof(RowScratch)} + task.kept_turns * turn_bytes};
   const DType out = dlogits_RV.defined() ? dlogits_RV.dtype() : DType::kF32;
   visit_device_float(out, [&]<class T>() {
-    constexpr int kPack = 4;
-    const int64_t rows = logits_RV.rows();
-    const bool packed = task.vocabulary % kPack == 0 && rows_on_16_bytes(logits_RV, rows) &&
-                        rows_on_16_bytes(dlogits_RV, rows);
     launch(backend, "cross_entropy", shape, packed ? rows_of_loss<T, kPack> : rows_of_loss<T, 1>,
            task, matrix<T>(dlogits_RV));
   });

@@ -72,8 +72,10 @@ template <class T>
                     heads_on_16_bytes(side_by_side(p.dout_TC, p.q.heads, p.q.head_dim))};
 }
 
-// The two passes of `flash_mma`.
+// The two passes of `flash_mma` and of `flash_wgmma`.
 void flash_backward_keys(const AttentionBackward& p);
 void flash_backward_queries(const AttentionBackward& p);
+void wgmma_backward_keys(const AttentionBackward& p);
+void wgmma_backward_queries(const AttentionBackward& p);
 
 }  // namespace ink

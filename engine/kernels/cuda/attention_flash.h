@@ -17,6 +17,15 @@ namespace ink {
          heads_on_16_bytes(v) && evenly_spaced(q, q.heads / k.heads);
 }
 
+[[nodiscard]] inline bool flash_takes_backward(const Tensor& dout_TC, const HeadsView& q,
+                                               const HeadsView& k, const HeadsView& v,
+                                               const HeadsView& dq, const HeadsView& dk,
+                                               const HeadsView& dv) {
+  return flash_takes(q, k, v) && heads_on_16_bytes(side_by_side(dout_TC, q.heads, q.head_dim)) &&
+         heads_on_16_bytes(dq) && heads_on_16_bytes(dk) && heads_on_16_bytes(dv) &&
+         evenly_spaced(dq, q.heads / k.heads);
+}
+
 // Calls f.operator()<T, head_dim>().
 template <class F>
 void visit_flash(DType dtype, int64_t head_dim, F&& f) {

@@ -22,9 +22,7 @@ void backward(const Tensor& dout_TC, const HeadsView& q, const HeadsView& k, con
 bool takes_backward(const Tensor& dout_TC, const HeadsView& q, const HeadsView& k,
                     const HeadsView& v, const Tensor&, const Tensor&, const Documents&,
                     HeadsView& dq, HeadsView& dk, HeadsView& dv) {
-  return flash_takes(q, k, v) && heads_on_16_bytes(side_by_side(dout_TC, q.heads, q.head_dim)) &&
-         heads_on_16_bytes(dq) && heads_on_16_bytes(dk) && heads_on_16_bytes(dv) &&
-         evenly_spaced(dq, q.heads / k.heads);
+  return flash_takes_backward(dout_TC, q, k, v, dq, dk, dv);
 }
 
 REGISTER_KERNEL(attention_backward, kCuda, flash_mma, backward, .priority = 10,

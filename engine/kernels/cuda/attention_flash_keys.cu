@@ -46,24 +46,6 @@ __device__ __forceinline__ void key_gradients(float (&s)[C::kM][C::kRows / 8][4]
   }
 }
 
-// Takes out the scores of keys [first_key, ...) that come after their row; keys are the rows of s.
-template <int kM, int kN>
-__device__ __forceinline__ void mask_keys(const RowTile& rows, int32_t first_key,
-                                          float (&s)[kM][kN][4]) {
-  const int lane = ptx::lane_read_here();
-#pragma unroll
-  for (int n = 0; n < kN; ++n) {
-#pragma unroll
-    for (int i = 0; i < 4; ++i) {
-      const int32_t position = rows.position(8 * n + lane % 4 * 2 + i % 2);
-#pragma unroll
-      for (int m = 0; m < kM; ++m) {
-        if (first_key + 16 * m + 8 * (i / 2) + lane / 4 > position) s[m][n][i] = -INFINITY;
-      }
-    }
-  }
-}
-
 template <class C>
 __global__ void __launch_bounds__(kFlashThreads)
     backward_keys(BackwardArguments<typename C::Type> a) {
@@ -121,8 +103,7 @@ __global__ void __launch_bounds__(kFlashThreads)
       float s[C::kM][C::kRows / 8][4], ds[C::kM][C::kRows / 8][4];
       clear(s);
       multiply_transposed(s, shared.k, mine, now.q);
-      if (rows.position(0) < warp_key + 16 * C::kM - 1)
-        mask_keys<C::kM, C::kRows / 8>(rows, warp_key, s);
+      if (rows.position(0) < warp_key + 16 * C::kM - 1) mask_keys(rows, warp_key, s);
       clear(ds);
       multiply_transposed(ds, shared.v, mine, now.dout);
       key_gradients<C>(s, ds, now, scale_log2);

@@ -51,6 +51,24 @@ struct WarpRows {
   }
 };
 
+// Takes out the scores of keys [first_key, ...) that come after their row; keys are the rows of s.
+template <int kM, int kN>
+__device__ __forceinline__ void mask_keys(const RowTile& rows, int32_t first_key,
+                                          float (&s)[kM][kN][4]) {
+  const int lane = ptx::lane_read_here();
+#pragma unroll
+  for (int n = 0; n < kN; ++n) {
+#pragma unroll
+    for (int i = 0; i < 4; ++i) {
+      const int32_t position = rows.position(8 * n + lane % 4 * 2 + i % 2);
+#pragma unroll
+      for (int m = 0; m < kM; ++m) {
+        if (first_key + 16 * m + 8 * (i / 2) + lane / 4 > position) s[m][n][i] = -INFINITY;
+      }
+    }
+  }
+}
+
 // Rows of kDim elements. The 16-byte chunks of a row are permuted by the row's number, so that the
 // eight rows of an ldmatrix, a multiple of 128 bytes apart, lie in eight different groups of banks.
 template <class T, int kRows_, int kDim>

@@ -1,13 +1,18 @@
 #include "launch/device_choice.h"
 
+#include <unistd.h>
+
 #include <algorithm>
 #include <array>
+#include <cstdlib>
 #include <fstream>
+#include <span>
 #include <sstream>
 #include <vector>
 
 #include "engine/core/cpu_features.h"
 #include "engine/core/parallel_for.h"
+#include "engine/io/sha256.h"
 #include "engine/kernels/library_versions.h"
 #include "launch/rendezvous/agreement.h"
 #include "launch/rendezvous/share.h"
@@ -15,7 +20,7 @@
 namespace ink {
 namespace {
 
-constexpr size_t kIdentityBytes = 64;
+constexpr size_t kDigestBytes = 64;
 constexpr const char* kRunKey = "train.device";
 
 // A build without the CUDA backend cannot ask the driver; the system names it all the same.
@@ -83,36 +88,64 @@ DeviceSeat choose(DeviceChoice wanted, CardNeed need, const char* place, int loc
   return card(platform.count == 1 ? 0 : local_rank);
 }
 
-using Identity = std::array<uint8_t, kIdentityBytes>;
-
-std::vector<Identity> gather_identities(Launch& launch, const DeviceSeat& seat) {
-  std::vector<uint8_t> mine(kIdentityBytes, 0);
-  const std::string& text = seat.card->identity;
-  std::copy_n(text.begin(), std::min(text.size(), kIdentityBytes), mine.begin());
+// Of every rank. text: kDigestBytes at most.
+std::vector<std::string> gather_texts(Launch& launch, const std::string& text) {
+  std::vector<uint8_t> mine(kDigestBytes, 0);
+  std::copy_n(text.begin(), std::min(text.size(), kDigestBytes), mine.begin());
   Runtime runtime;
   const Tensor in = to_tensor(runtime, mine);
-  const Tensor out(runtime, {launch.size * static_cast<int64_t>(kIdentityBytes)}, DType::kU8);
+  const Tensor out(runtime, {launch.size * static_cast<int64_t>(kDigestBytes)}, DType::kU8);
   launch.world->all_gather(in, out)->wait();
   const std::vector<uint8_t> all = to_vector<uint8_t>(out);
-  std::vector<Identity> identities(static_cast<size_t>(launch.size));
-  for (size_t rank = 0; rank < identities.size(); ++rank)
-    std::copy_n(all.begin() + static_cast<std::ptrdiff_t>(rank * kIdentityBytes), kIdentityBytes,
-                identities[rank].begin());
-  return identities;
+  std::vector<std::string> texts;
+  for (size_t rank = 0; rank < static_cast<size_t>(launch.size); ++rank)
+    texts.emplace_back(all.begin() + static_cast<std::ptrdiff_t>(rank * kDigestBytes),
+                       all.begin() + static_cast<std::ptrdiff_t>((rank + 1) * kDigestBytes));
+  return texts;
+}
+
+// The card in its machine, as NCCL tells cards apart (getHostHash() in its src/misc/utils.cc, and
+// the bus in src/init.cc).
+std::string place_of(const DeviceFacts& card) {
+  std::string machine;
+  if (const char* named = std::getenv("NCCL_HOSTID")) {
+    machine = named;
+  } else {
+    std::array<char, 256> host{};
+    gethostname(host.data(), host.size() - 1);
+    std::ifstream boot("/proc/sys/kernel/random/boot_id");
+    std::getline(boot, machine);
+    machine += host.data();
+  }
+  machine += ' ' + card.slot;
+  return sha256_of(std::as_bytes(std::span(machine)));
+}
+
+// The first rank that has the text of this one.
+std::ptrdiff_t first_with(const std::vector<std::string>& texts, int rank) {
+  return std::ranges::find(texts, texts[static_cast<size_t>(rank)]) - texts.begin();
 }
 
 void require_own_card(Launch& launch, const DeviceSeat& seat) {
-  const std::vector<Identity> identities = gather_identities(launch, seat);
-  const auto mine = identities.begin() + launch.rank;
-  const auto first = std::find(identities.begin(), identities.end(), *mine);
-  if (first == mine) return;
-  throw Error(
-      ExitCode::kConfig, kRunKey,
-      fmt::format("expected a card for every rank, got ranks {} and {} on the same one ({}); "
-                  "{} ranks on this machine, {} cards",
-                  first - identities.begin(), launch.rank, seat.card->name, launch.local_size,
-                  device_platform(Device::kCuda).count),
-      "start at most one rank per card, or set train.device: cpu");
+  const std::vector<std::string> identities = gather_texts(launch, seat.card->identity);
+  const std::vector<std::string> places = gather_texts(launch, place_of(*seat.card));
+  if (const auto first = first_with(identities, launch.rank); first != launch.rank) {
+    throw Error(
+        ExitCode::kConfig, kRunKey,
+        fmt::format("expected a card for every rank, got ranks {} and {} on the same one ({}); "
+                    "{} ranks on this machine, {} cards",
+                    first, launch.rank, seat.card->name, launch.local_size,
+                    device_platform(Device::kCuda).count),
+        "start at most one rank per card, or set train.device: cpu");
+  }
+  if (const auto first = first_with(places, launch.rank); first != launch.rank) {
+    throw Error(
+        ExitCode::kConfig, kRunKey,
+        fmt::format("expected a card for every rank, got ranks {} and {} on MIG instances of the "
+                    "same one ({}, PCI {}): NCCL takes one rank per card",
+                    first, launch.rank, seat.card->name, seat.card->slot),
+        "start one rank on one MIG instance, or ranks on cards that are not divided");
+  }
 }
 
 }  // namespace

@@ -3,7 +3,9 @@
 //
 // auto takes a card where this build finds one, else the processor, and says why. A rank's card is
 // the one of its number among the ranks of its machine; where a launcher shows every rank a single
-// card, that one. No two ranks share a card. Errors are Error(kConfig).
+// card, that one. No two ranks share a card; a MIG instance is a card to a single rank, but NCCL
+// takes one rank per card, so two of them on instances of one card are refused too. Errors are
+// Error(kConfig).
 #pragma once
 
 #include <optional>

@@ -46,6 +46,8 @@ DeviceFacts facts_of(const cudaDeviceProp& properties) {
     identity += fmt::format("{:02x}", static_cast<unsigned char>(byte));
   return {.name = properties.name,
           .identity = std::move(identity),
+          .slot = fmt::format("{:04x}:{:02x}:{:02x}", properties.pciDomainID, properties.pciBusID,
+                              properties.pciDeviceID),
           .capability = properties.major * 10 + properties.minor,
           .multiprocessors = properties.multiProcessorCount,
           .memory = static_cast<int64_t>(properties.totalGlobalMem)};

@@ -18,6 +18,7 @@ struct DevicePlatform {
 struct DeviceFacts {
   std::string name;      // as the driver gives it
   std::string identity;  // tells this device from any other, equal in every process that sees it
+  std::string slot;      // of the card in its machine (PCI): MIG instances of one card share it
   int capability = 0;    // 75, 80, 86, 89, 90 ...
   int multiprocessors = 0;
   int64_t memory = 0;  // bytes

@@ -315,8 +315,9 @@ class NcclGroup final : public ProcessGroup, private HostWaitGuard {
     if (result == ncclUnhandledCudaError || result == ncclSystemError) require_memory(detail);
     // What the library calls invalid usage when ranks meet is two of them on one card.
     const bool shared_card = result == ncclInvalidUsage && std::strcmp(record.op, "init") == 0;
-    throw Error(shared_card ? ExitCode::kConfig : ExitCode::kPeer, name_, *fate_,
-                shared_card ? "every rank needs a card of its own" : "");
+    throw Error(
+        shared_card ? ExitCode::kConfig : ExitCode::kPeer, name_, *fate_,
+        shared_card ? "every rank needs a card of its own, which a MIG instance is not" : "");
   }
 
   void require_memory(const std::string& last_error) const {

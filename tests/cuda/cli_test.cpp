@@ -351,6 +351,54 @@ TEST_F(CudaRun, CardsWithoutBf16ComputeInF16) {
   EXPECT_EQ(step_columns(place_ / "run").size(), 4u);
 }
 
+// Ranks that somebody starts one by one, each with the instance that it is shown.
+class MigRanks : public CudaRun {
+ protected:
+  [[nodiscard]] ChildResult run_ranks(const std::vector<std::string>& instances) const {
+    std::string folder = (place_ / "meeting-XXXXXX").string();
+    EXPECT_NE(mkdtemp(folder.data()), nullptr);
+    std::vector<std::unique_ptr<Child>> ranks;
+    for (size_t rank = 0; rank < instances.size(); ++rank) {
+      ChildOptions options = place_.options();
+      options.variables["INKSTONE_RENDEZVOUS_DIR"] = folder;
+      options.variables["INKSTONE_RANKS"] = std::to_string(instances.size());
+      options.variables["INKSTONE_RANK"] = std::to_string(rank);
+      options.variables["EMULATED_INSTANCE"] = instances[rank];
+      ranks.push_back(
+          std::make_unique<Child>(command_of({"train", "run.yaml", "--out", "run"}), options));
+    }
+    ChildResult all;
+    for (const auto& rank : ranks) {
+      const ChildResult one = rank->wait();
+      all.code = std::max(all.code, one.code);
+      all.err += one.err;
+    }
+    return all;
+  }
+};
+
+TEST_F(MigRanks, OneRankTrainsOnAnInstance) {
+  const ChildResult result = run_ranks({"0.1"});
+  expect_done(result);
+  EXPECT_NE(result.err.find("1 x CUDA on CPU MIG 1g.5gb, sm_90"), std::string::npos) << result.err;
+}
+
+// NCCL would refuse them, behind the loading of model and data.
+TEST_F(MigRanks, TwoInstancesOfACardAreRefused) {
+  expect_rank_error(run_ranks({"0.0", "0.1"}), 2,
+                    {"train.device", "ranks 0 and 1 on MIG instances of the same one",
+                     "CUDA on CPU MIG 1g.5gb, PCI 0000:10:00", "NCCL takes one rank per card"});
+  expect_rank_error(run_ranks({"0.0", "0.0"}), 2,
+                    {"train.device", "ranks 0 and 1 on the same one (CUDA on CPU MIG 1g.5gb)"});
+}
+
+// This program is built without NCCL: what it says next.
+TEST_F(MigRanks, InstancesOfTwoCardsAreTwoCards) {
+  const ChildResult result = run_ranks({"0.0", "1.0"});
+  EXPECT_EQ(result.err.find("same one"), std::string::npos) << result.err;
+  expect_rank_error(result, 2, {"NCCL"});
+}
+
 #ifdef INKSTONE_MPI
 TEST_F(CudaRun, FewerCardsThanRanksAreRefused) {
   ChildOptions options = place_.options();

@@ -1,7 +1,8 @@
 // The card of the emulated program, from the environment, so that a test can take it away, make it
-// small or let it fail: EMULATED_CARDS, EMULATED_CAPABILITY (90), EMULATED_MEMORY (bytes),
-// EMULATED_STREAMS=late, EMULATED_FAILURE (number of the launch that fails), EMULATED_REFUSAL (of
-// the one for whose code there is no memory).
+// small or let it fail: EMULATED_CARDS, EMULATED_INSTANCE (CARD.NUMBER: a MIG instance of that
+// card), EMULATED_CAPABILITY (90), EMULATED_MEMORY (bytes), EMULATED_STREAMS=late, EMULATED_FAILURE
+// (number of the launch that fails), EMULATED_REFUSAL (of the one for whose code there is no
+// memory).
 #include <cuda_runtime.h>
 
 #include <cstdlib>
@@ -21,6 +22,11 @@ void with_number(const char* name, F&& f) {
   with_number("EMULATED_CAPABILITY", [](long long n) {
     set_capability(static_cast<int>(n / 10), static_cast<int>(n % 10));
   });
+  if (const char* text = std::getenv("EMULATED_INSTANCE")) {
+    std::size_t dot = 0;
+    const int card = std::stoi(text, &dot);
+    set_instance(card, std::stoi(text + dot + 1));
+  }
   with_number("EMULATED_MEMORY", [](long long n) { set_device_memory(static_cast<size_t>(n)); });
   with_number("EMULATED_FAILURE", [](long long n) { fail_launch(n); });
   with_number("EMULATED_REFUSAL", [](long long n) { refuse_launch(n); });

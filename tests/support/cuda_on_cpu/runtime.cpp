@@ -22,6 +22,7 @@ struct Machine {
   std::map<void*, std::size_t> blocks, pinned;
   std::map<const void*, int> max_shared;
   long long launches = 0, failing = 0, refused = 0;
+  int card = -1, instance = 0;  // with MIG
 };
 
 Machine& machine() {
@@ -78,6 +79,10 @@ void set_capability(int major, int minor) {
   machine().minor = minor;
 }
 void set_device_memory(std::size_t bytes) { machine().memory = bytes; }
+void set_instance(int card, int instance) {
+  machine().card = card;
+  machine().instance = instance;
+}
 void fail_launch(long long number) { machine().failing = number; }
 void refuse_launch(long long number) { machine().refused = number; }
 
@@ -132,8 +137,10 @@ cudaError_t cudaGetDevice(int* device) {
 cudaError_t cudaGetDeviceProperties(cudaDeviceProp* properties, int device) {
   if (device < 0 || device >= machine().devices) return fail(cudaErrorInvalidDevice);
   const auto& it = machine();
+  const bool divided = it.card >= 0;
+  const int card = divided ? it.card : device, instance = divided ? 1 + it.instance : 0;
   *properties = {.name = {},
-                 .uuid = {{static_cast<char>(device)}},
+                 .uuid = {{static_cast<char>(card), static_cast<char>(instance)}},
                  .totalGlobalMem = it.memory,
                  .sharedMemPerBlock = ink::cuda_on_cpu::kDefaultShared,
                  .sharedMemPerBlockOptin = ink::cuda_on_cpu::shared_limit(it.major, it.minor),
@@ -141,8 +148,11 @@ cudaError_t cudaGetDeviceProperties(cudaDeviceProp* properties, int device) {
                  .minor = it.minor,
                  .multiProcessorCount = 4,
                  .maxThreadsPerBlock = 1024,
-                 .l2CacheSize = 1 << 20};
-  std::strcpy(properties->name, "CUDA on CPU");
+                 .l2CacheSize = 1 << 20,
+                 .pciDomainID = 0,
+                 .pciBusID = 16 + card,
+                 .pciDeviceID = 0};
+  std::strcpy(properties->name, divided ? "CUDA on CPU MIG 1g.5gb" : "CUDA on CPU");
   return cudaSuccess;
 }
 

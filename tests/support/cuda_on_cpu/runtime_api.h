@@ -64,6 +64,7 @@ struct cudaDeviceProp {
   cudaUUID_t uuid;
   std::size_t totalGlobalMem, sharedMemPerBlock, sharedMemPerBlockOptin;
   int major, minor, multiProcessorCount, maxThreadsPerBlock, l2CacheSize;
+  int pciDomainID, pciBusID, pciDeviceID;
 };
 struct cudaLaunchAttribute {};
 struct cudaLaunchConfig_t {
@@ -127,9 +128,12 @@ void set_streams(Streams streams);          // of the whole process
 void set_devices(int count);                // 0: as on a machine without a card
 void set_capability(int major, int minor);  // 7.5, 8.0, 8.6, 8.9, 9.0: limits follow
 void set_device_memory(std::size_t bytes);  // cudaMalloc fails past it
-void fail_launch(long long number);         // of the process, from 1: that kernel fails as it runs
-void refuse_launch(long long number);       // counted alike: there is no memory for that kernel
-void refuse_graphs(cudaError_t reason);     // what cudaGraphInstantiate says; cudaSuccess: it works
+// Every device is a MIG instance: of the card of that number, from 0, and the one of that number of
+// it.
+void set_instance(int card, int instance);
+void fail_launch(long long number);      // of the process, from 1: that kernel fails as it runs
+void refuse_launch(long long number);    // counted alike: there is no memory for that kernel
+void refuse_graphs(cudaError_t reason);  // what cudaGraphInstantiate says; cudaSuccess: it works
 
 // Puts work into a stream, as a launch or a library call does.
 cudaError_t enqueue(cudaStream_t stream, std::function<void()> work);

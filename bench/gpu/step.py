@@ -1,7 +1,7 @@
 #!/usr/bin/env python3
 """A training step of InternLM2 on one card against torch: same weights, same tokens, same batch.
 
-    python bench/gpu/step.py 1.8b|7b [--turns 2] [--steps 20] [--json out.json] [--dry-run]
+    python bench/gpu/step.py 1.8b|7b [--turns 2] [--steps N] [--json out.json] [--dry-run]
 
 Inkstone and each rival (Hugging Face eager with SDPA, the same under torch.compile) take turns
 (A/B/C/A/B/C), every turn a process of its own that has the card to itself: it loads the common start,
@@ -15,7 +15,8 @@ moments on both sides; torch rounds its weights to the nearest, which loses smal
 keeps in the mean, so its rate is one at which the weights stay and the losses are those of the same
 weights. Neither side has room for all activations then: torch computes every layer again, which is what
 transformers offers, Inkstone its norms and SwiGLU. The micro-batches are as large as each side's memory
-allows. `--dry-run` trains the tiny model on the CPU: it shows that the program works, its times say nothing.
+allows. A step has 32,768 tokens, so an update is a small part of it, as in pretraining. `--dry-run` trains the
+tiny model on the CPU with the same settings, one turn: it shows that the program works, its times say nothing.
 """
 
 import argparse
@@ -25,7 +26,7 @@ import subprocess
 import sys
 import tempfile
 import time
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import yaml
@@ -53,11 +54,12 @@ class Case:
     rival: list  # arguments of step_rival.py
     rival_micro: int  # what the rival has memory for
     lr: float = LR
+    steps: int = 20  # of a turn, the warm-up included
 
 
 CASES = {
     "1.8b": Case(
-        "internlm2_1_8b.yaml", 4096, 4, 4, {"train": {"recompute": "none"}}, [], 1
+        "internlm2_1_8b.yaml", 4096, 8, 4, {"train": {"recompute": "none"}}, [], 1
     ),
     "7b": Case(
         "internlm2_7b.yaml",
@@ -68,9 +70,15 @@ CASES = {
         ["--precision", "bf16", "--checkpointing"],
         1,
         lr=1e-9,
+        steps=12,
     ),
-    "dry-run": Case("internlm2_tiny.yaml", 32, 4, 2, {}, ["--cpu"], 2),
 }
+
+
+def dry(case: Case) -> Case:
+    """The same settings for the tiny model on the CPU."""
+    sizes = {"length": 32, "packs": 4, "micro": 2, "rival_micro": 2, "steps": WARM_UP + 3}
+    return replace(case, model="internlm2_tiny.yaml", rival=[*case.rival, "--cpu"], **sizes)
 
 
 def flops_per_token(shape: dict, length: int, causal: bool) -> float:
@@ -262,18 +270,22 @@ def main() -> int:
     parser.add_argument("--inkstone", type=Path, default=ROOT / "build/cuda-release/launch/inkstone")
     parser.add_argument("--rivals", nargs="*", choices=["eager", "compiled"], default=["eager", "compiled"])
     parser.add_argument("--turns", type=int, default=2)
-    parser.add_argument("--steps", type=int, default=20, help="of a turn, the warm-up included")
+    parser.add_argument("--steps", type=int, help="of a turn, the warm-up included; default: 20, of 7b 12")
     parser.add_argument("--minutes", type=float, default=7.5, help="after that the turn under way is cut off")
     parser.add_argument("--folder", type=Path, help="where the common start is written; default: a temporary one")
     parser.add_argument("--dry-run", action="store_true", help="the tiny model on the CPU, to try the program")
     parser.add_argument("--json", type=Path, help="write the results here")
     arguments = parser.parse_args()
+    case = dry(CASES[arguments.size]) if arguments.dry_run else CASES[arguments.size]
+    if arguments.steps is None:
+        arguments.steps = case.steps
+    if arguments.dry_run:
+        arguments.turns = 1
     if arguments.steps <= WARM_UP:
         raise SystemExit(f"--steps: expected more than the {WARM_UP} of the warm-up")
     if not arguments.dry_run:
         require_card()
 
-    case = CASES["dry-run" if arguments.dry_run else arguments.size]
     card = describe_card(arguments.dry_run)
     result = take_turns(arguments, case, card, time.monotonic())
     speed = result.pop("speed", None)

@@ -7,7 +7,9 @@
 #include <gtest/gtest.h>
 
 #include <memory>
+#include <nlohmann/json.hpp>
 #include <ostream>
+#include <set>
 #include <stdexcept>
 #include <string>
 #include <vector>
@@ -77,7 +79,20 @@ struct Verdict {
   std::string why;
   int64_t workspace = 0;
   std::vector<std::string> kernels;
+  std::set<int64_t> tensors;  // whose pointers it wants at each run
 };
+
+// All that the graph reads and writes, less its constants and what it keeps in the workspace.
+std::set<int64_t> tensors_of(const fe::graph::Graph& graph) {
+  std::vector<uint8_t> data;
+  if (graph.serialize(data, false).is_bad()) return {};
+  const auto plan = nlohmann::json::from_ubjson(data);
+  std::set<int64_t> tensors;
+  for (const auto& tensor : plan["variant_pack_uids"]) tensors.insert(tensor.get<int64_t>());
+  for (const char* own : {"pass_by_values", "workspace_modifications"})
+    for (const auto& [tensor, value] : plan[own].items()) tensors.erase(std::stoll(tensor));
+  return tensors;
+}
 
 Verdict ask(const GraphKey& key, const Card& card = kH100) {
   static const Driver driver;
@@ -90,8 +105,11 @@ Verdict ask(const GraphKey& key, const Card& card = kH100) {
   if (status.is_good()) status = graph->create_execution_plans({fe::HeurMode_t::A});
   if (status.is_good()) status = graph->check_support();
   if (status.is_good()) status = graph->build_plans();
-  Verdict verdict{status.is_good(), status.get_message(), 0, driver.take_looked_up_kernels()};
-  if (verdict.accepted) verdict.workspace = graph->get_workspace_size();
+  Verdict verdict{status.is_good(), status.get_message(), 0, driver.take_looked_up_kernels(), {}};
+  if (verdict.accepted) {
+    verdict.workspace = graph->get_workspace_size();
+    verdict.tensors = tensors_of(*graph);
+  }
   return verdict;
 }
 
@@ -172,6 +190,19 @@ TEST_F(CudnnGraphs, InF16) {
     const Verdict verdict = ask(key);
     EXPECT_TRUE(verdict.accepted) << verdict.why;
   }
+}
+
+// A run by a map that lacks one of them would fail.
+TEST_F(CudnnGraphs, WantTheTensorsThatAreGiven) {
+  const auto with_offsets = [](std::set<int64_t> names) {
+    std::set<int64_t> all{kLengths};
+    for (const int64_t name : names) all.insert({name, name + kOffset});
+    return all;
+  };
+  EXPECT_EQ(ask(key_of(k7B, Rows::kFused, false)).tensors,
+            with_offsets({kQ, kK, kV, kOut, kStats}));
+  EXPECT_EQ(ask(key_of(k7B, Rows::kFused, true)).tensors,
+            with_offsets({kQ, kK, kV, kOut, kStats, kDout, kDq, kDk, kDv}));
 }
 
 TEST_F(CudnnGraphs, OfOneTokenPerDocumentGoForwardOnly) {

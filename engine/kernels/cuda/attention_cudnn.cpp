@@ -24,6 +24,9 @@ using fe::graph::Graph;
 
 constexpr size_t kOldestVersion = 90600;  // statistics of a ragged batch, grouped heads backward
 constexpr int kLowestCapability = 90;
+// A plan is compiled: half a second, and code on the card. A run has a shape or two; where each
+// token has its own (generation whose angles move with the length), the own kernels take the rest.
+constexpr size_t kMostPlans = 64;
 
 using Pointers = std::unordered_map<int64_t, void*>;
 
@@ -86,6 +89,8 @@ class Cudnn {
 
   Plan make_plan(const GraphKey& key) {
     if (handle_ == nullptr) return {nullptr, absent_};
+    if (plans_.size() >= kMostPlans)
+      return {nullptr, fmt::format("there are plans for {} shapes already", kMostPlans)};
     std::shared_ptr<Graph> graph = attention_graph(key);
     auto status = graph->build(handle_, {fe::HeurMode_t::A});
     if (status.is_bad()) return {nullptr, refusal_of(backend_, status.get_message())};

@@ -85,7 +85,11 @@ DeviceSeat choose(DeviceChoice wanted, CardNeed need, const char* place, int loc
         fmt::format("start at most {} ranks per machine, or set train.device: cpu",
                     platform.count));
   }
-  return card(platform.count == 1 ? 0 : local_rank);
+  DeviceSeat seat = card(platform.count == 1 ? 0 : local_rank);
+  const std::string& problem = seat.card->problem;
+  if (problem.empty()) return seat;
+  if (wanted == DeviceChoice::kAuto) return processor("device auto: cpu, because " + problem);
+  throw Error(ExitCode::kConfig, place, "expected a usable card: " + problem, "take the cpu");
 }
 
 // Of every rank. text: kDigestBytes at most.

@@ -39,6 +39,19 @@ void adopt_kernel_choices(Runtime& runtime, const nlohmann::json& choices,
     tuning->adopt(*known);
 }
 
+std::vector<std::string> unmet_wishes(const std::map<std::string, std::string>& wanted,
+                                      Device device) {
+  std::vector<std::string> lines;
+  for (const KernelSlotBase* slot : KernelSlotBase::all()) {
+    const auto wish = wanted.find(slot->name());
+    const char* ran = slot->last_label(device);
+    if (wish != wanted.end() && ran != nullptr && wish->second != ran)
+      lines.push_back(fmt::format("{}: {} was asked for and does not take what it got, {} does",
+                                  slot->name(), wish->second, ran));
+  }
+  return lines;
+}
+
 std::string kernels_that_ran(Device device) {
   std::string text;
   for (const KernelSlotBase* slot : KernelSlotBase::all()) {

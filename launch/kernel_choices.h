@@ -6,6 +6,7 @@
 // the checkpoint. Devices whose kernels do not measure have nothing here.
 #pragma once
 
+#include <map>
 #include <nlohmann/json.hpp>
 #include <string>
 #include <vector>
@@ -24,6 +25,10 @@ std::string prepare_kernel_choices(Runtime& runtime, bool deterministic);
 void adopt_kernel_choices(Runtime& runtime, const nlohmann::json& choices,
                           const std::string& place);
 
+// "attention_forward: flash_wgmma was asked for and does not take what it got, plain does": of the
+// kernels that a run file names, those that are not the ones that ran last.
+[[nodiscard]] std::vector<std::string> unmet_wishes(
+    const std::map<std::string, std::string>& wanted, Device device);
 // "attention_backward plain, attention_forward flash_mma": what ran last of the slots that have
 // several candidates on the device; empty: none of them ran.
 [[nodiscard]] std::string kernels_that_ran(Device device);

@@ -87,12 +87,9 @@ CudaBackend::CudaBackend(int ordinal) : ordinal_(ordinal) {
   if (cudaGetDeviceCount(&count) != cudaSuccess || ordinal >= count) no_card(ordinal);
   check_cuda(cudaSetDevice(ordinal), "cudaSetDevice");
   check_cuda(cudaGetDeviceProperties(&properties_, ordinal), "cudaGetDeviceProperties");
-  if (capability() < 75) {
-    throw Error(ExitCode::kConfig, "train.device",
-                fmt::format("expected a card of compute capability 7.5 or newer, got {} with {}.{}",
-                            properties_.name, properties_.major, properties_.minor),
-                "set train.device: cpu");
-  }
+  if (const std::string problem = facts_of(properties_).problem; !problem.empty())
+    throw Error(ExitCode::kConfig, "train.device", "expected a usable card: " + problem,
+                "take the cpu");
   check_cuda(cudaStreamCreateWithFlags(&stream_, cudaStreamNonBlocking), "cudaStreamCreate");
   const char* wait = std::getenv("INKSTONE_CUDA_SYNC");
   wait_after_launch_ = wait != nullptr && std::strcmp(wait, "1") == 0;
@@ -149,13 +146,19 @@ cudaError_t CudaBackend::poll(Query query) const {
 void CudaBackend::synchronize() {
   const cudaError_t result = guards_.empty() ? cudaStreamSynchronize(stream_)
                                              : poll([&] { return cudaStreamQuery(stream_); });
-  if (result != cudaSuccess) check_cuda(result, "one of the ops launched last: " + recent_ops());
+  check_wait(result);
 }
 
 void CudaBackend::wait_for(cudaEvent_t event) {
   const cudaError_t result =
       guards_.empty() ? cudaEventSynchronize(event) : poll([&] { return cudaEventQuery(event); });
-  if (result != cudaSuccess) check_cuda(result, "one of the ops launched last: " + recent_ops());
+  check_wait(result);
+}
+
+void CudaBackend::check_wait(cudaError_t result) const {
+  if (result == cudaSuccess) return;
+  check_cuda(result, fmt::format("one of the ops launched last: {}{}", recent_ops(),
+                                 wait_after_launch_ ? "" : "; INKSTONE_CUDA_SYNC=1 names it"));
 }
 
 std::unique_ptr<HostRead> CudaBackend::read_later(const void* from, int64_t bytes) {

@@ -91,6 +91,7 @@ class CudaBackend final : public DeviceBackend {
 
  private:
   [[nodiscard]] std::string recent_ops() const;
+  void check_wait(cudaError_t result) const;
   template <class Query>
   [[nodiscard]] cudaError_t poll(Query query) const;
 

@@ -7,6 +7,18 @@
 namespace ink {
 namespace {
 
+constexpr int kOldestCapability = 75;
+
+// What the driver's own words leave open.
+std::string problem_of(cudaError_t asked) {
+  const std::string text = cudaGetErrorString(asked);
+  if (asked == cudaErrorSystemNotReady)
+    return text + " (on a machine with NVSwitch: is nvidia-fabricmanager running?)";
+  if (asked == cudaErrorSystemDriverMismatch)
+    return text + " (after an update of the driver: restart the machine)";
+  return text;
+}
+
 std::string version_text(int version) {
   return version == 0 ? "none" : fmt::format("{}.{}", version / 1000, version % 1000 / 10);
 }
@@ -34,9 +46,8 @@ DevicePlatform cuda_platform() {
   if (asked == cudaSuccess && platform.count > 0) return platform;
   (void)cudaGetLastError();  // it is handled here: the next launch must not report it
   platform.count = 0;
-  platform.problem = driver == 0
-                         ? "there is no NVIDIA driver"
-                         : cudaGetErrorString(asked == cudaSuccess ? cudaErrorNoDevice : asked);
+  platform.problem = driver == 0 ? "there is no NVIDIA driver"
+                                 : problem_of(asked == cudaSuccess ? cudaErrorNoDevice : asked);
   return platform;
 }
 
@@ -50,7 +61,11 @@ DeviceFacts facts_of(const cudaDeviceProp& properties) {
                               properties.pciDeviceID),
           .capability = properties.major * 10 + properties.minor,
           .multiprocessors = properties.multiProcessorCount,
-          .memory = static_cast<int64_t>(properties.totalGlobalMem)};
+          .memory = static_cast<int64_t>(properties.totalGlobalMem),
+          .problem = properties.major * 10 + properties.minor >= kOldestCapability
+                         ? ""
+                         : fmt::format("{} has compute capability {}.{}, 7.5 is the oldest",
+                                       properties.name, properties.major, properties.minor)};
 }
 
 }  // namespace ink

@@ -21,7 +21,8 @@ struct DeviceFacts {
   std::string slot;      // of the card in its machine (PCI): MIG instances of one card share it
   int capability = 0;    // 75, 80, 86, 89, 90 ...
   int multiprocessors = 0;
-  int64_t memory = 0;  // bytes
+  int64_t memory = 0;   // bytes
+  std::string problem;  // why it cannot be used; empty: it can
 };
 
 // count = 0 where this build has no such backend.

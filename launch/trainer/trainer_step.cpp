@@ -64,7 +64,10 @@ void Trainer::tell_kernels() {
     log_->warning("cuda_graph", note);
   for (const KernelRefusal& refusal : new_refusals(session_.runtime()))
     log_->warning("kernels", refusal_text(refusal, device));
-  if (std::exchange(kernels_told_, true) || device == Device::kCpu) return;
+  if (std::exchange(kernels_told_, true)) return;
+  for (const std::string& line : unmet_wishes(session_.plan().run.kernels, device))
+    log_->warning("kernels", line);
+  if (device == Device::kCpu) return;
   if (const std::string ran = kernels_that_ran(device); !ran.empty()) log_->note("kernels: " + ran);
 }
 

@@ -44,6 +44,10 @@ std::vector<Missing> what_is_missing(const Machine& machine, const DevicePlatfor
                        fmt::format("install the NVIDIA driver for CUDA {} or newer, check "
                                    "CUDA_VISIBLE_DEVICES",
                                    cuda.runtime)});
+  for (int i = 0; i < cuda.count; ++i) {
+    if (const std::string problem = device_facts(Device::kCuda, i).problem; !problem.empty())
+      missing.push_back({"a usable card: " + problem, "the processor computes instead"});
+  }
   return missing;
 }
 

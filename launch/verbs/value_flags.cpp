@@ -50,6 +50,9 @@ std::optional<Precision> parse_precision_flag(const std::string& text) {
 }
 
 DeviceChoice parse_device_flag(const std::string& text) {
+  if (text == "gpu")  // whose nearest name is cpu
+    throw Error(ExitCode::kConfig, "--device", "expected one of auto, cpu, cuda, got gpu",
+                "did you mean cuda?");
   return choose<DeviceChoice>("--device", text);
 }
 

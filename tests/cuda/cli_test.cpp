@@ -259,10 +259,46 @@ TEST_F(CudaRun, AutoTakesTheCardThatIsThere) {
       << none.err;
 }
 
+int64_t times(const std::string& word, const std::string& text) {
+  int64_t count = 0;
+  for (size_t at = text.find(word); at != std::string::npos; at = text.find(word, at + 1)) ++count;
+  return count;
+}
+
+// auto means the processor there, and nothing else fails.
+TEST_F(CudaRun, ACardThatIsTooOldIsNotUsed) {
+  const std::map<std::string, std::string> old = {{"EMULATED_CAPABILITY", "70"}};
+  const std::string why = "CUDA on CPU has compute capability 7.0, 7.5 is the oldest";
+  expect_error(run({"train", "run.yaml", "--out", "run"}, old), 2,
+               {"train.device: expected a usable card: " + why, "hint: take the cpu"});
+  expect_error(run({"generate", "--model", "x", "--ids", "1", "--device", "cuda"}, old), 2,
+               {"--device: expected a usable card: " + why});
+  const ChildResult taken =
+      run({"train", "run.yaml", "--out", "run", "train.device=auto", "train.steps=2"}, old);
+  expect_done(taken);
+  EXPECT_NE(taken.err.find("device auto: cpu, because " + why), std::string::npos) << taken.err;
+  const ChildResult doctor = run({"doctor"}, old);
+  expect_done(doctor);
+  EXPECT_NE(doctor.out.find("missing: a usable card: " + why), std::string::npos) << doctor.out;
+}
+
+// A kernel that the run file names runs where it can; where not, the log says so.
+TEST_F(CudaRun, AKernelThatCannotBeHadIsToldOnce) {
+  const ChildResult result = run({"train", "run.yaml", "--out", "run", "train.steps=3",
+                                  "kernels={attention_forward: flash_mma}"});
+  expect_done(result);
+  EXPECT_EQ(times("attention_forward: flash_mma was asked for and does not take what it got, plain",
+                  result.err),
+            1)
+      << result.err;
+}
+
 TEST_F(CudaRun, NoCardIsOneClearError) {
   const ChildResult result = run({"train", "run.yaml", "--out", "run"}, {{"EMULATED_CARDS", "0"}});
   expect_error(result, 2, {"train.device", "driver", "CUDA 13.0", "install the NVIDIA driver"});
   EXPECT_FALSE(fs::exists(place_ / "run"));
+  expect_error(run({"train", "run.yaml", "--out", "run"}, {{"EMULATED_PROBLEM", "802"}}), 2,
+               {"train.device", "expected an NVIDIA card, got none", "nvidia-fabricmanager"});
   expect_error(run({"generate", "--model", "x", "--ids", "1", "--device", "cuda"},
                    {{"EMULATED_CARDS", "0"}}),
                2, {"--device", "driver"});
@@ -289,12 +325,6 @@ TEST_F(CudaRun, NoRoomForAKernelEndsWithSevenToo) {
   for (const char* word :
        {"error[7]: memory: [", "no room", "activations", "hint: by the estimate"})
     EXPECT_NE(result.err.find(word), std::string::npos) << word << " in " << result.err;
-}
-
-int64_t times(const std::string& word, const std::string& text) {
-  int64_t count = 0;
-  for (size_t at = text.find(word); at != std::string::npos; at = text.find(word, at + 1)) ++count;
-  return count;
 }
 
 // Which kernel took attention, and why not the first one, is one line each.
@@ -339,6 +369,8 @@ TEST_F(CudaRun, AFailedKernelIsNamed) {
   EXPECT_EQ(result.code, 1) << result.err;
   EXPECT_NE(result.err.find("error[1]: internal: [one of the ops launched last: "),
             std::string::npos)
+      << result.err;
+  EXPECT_NE(result.err.find("; INKSTONE_CUDA_SYNC=1 names it] cuda"), std::string::npos)
       << result.err;
 }
 

@@ -23,6 +23,7 @@ struct Machine {
   std::map<const void*, int> max_shared;
   long long launches = 0, failing = 0, refused = 0;
   int card = -1, instance = 0;  // with MIG
+  cudaError_t not_ready = cudaSuccess;
 };
 
 Machine& machine() {
@@ -79,6 +80,7 @@ void set_capability(int major, int minor) {
   machine().minor = minor;
 }
 void set_device_memory(std::size_t bytes) { machine().memory = bytes; }
+void refuse_devices(cudaError_t reason) { machine().not_ready = reason; }
 void set_instance(int card, int instance) {
   machine().card = card;
   machine().instance = instance;
@@ -120,6 +122,7 @@ using ink::cuda_on_cpu::machine;
 
 cudaError_t cudaGetDeviceCount(int* count) {
   *count = machine().devices;
+  if (machine().not_ready != cudaSuccess) return fail(machine().not_ready);
   return fail(*count > 0 ? cudaSuccess : cudaErrorNoDevice);
 }
 
@@ -190,6 +193,8 @@ const char* cudaGetErrorName(cudaError_t error) {
       return "cudaErrorInvalidDevice";
     case cudaErrorLaunchFailure:
       return "cudaErrorLaunchFailure";
+    case cudaErrorSystemNotReady:
+      return "cudaErrorSystemNotReady";
     case cudaErrorStreamCaptureUnsupported:
       return "cudaErrorStreamCaptureUnsupported";
     default:

@@ -36,6 +36,8 @@ enum cudaError_t {
   cudaErrorNotReady = 600,
   cudaErrorHardwareStackError = 714,
   cudaErrorLaunchFailure = 719,
+  cudaErrorSystemNotReady = 802,
+  cudaErrorSystemDriverMismatch = 803,
   cudaErrorStreamCaptureUnsupported = 900,
   cudaErrorUnknown = 999
 };
@@ -128,6 +130,8 @@ void set_streams(Streams streams);          // of the whole process
 void set_devices(int count);                // 0: as on a machine without a card
 void set_capability(int major, int minor);  // 7.5, 8.0, 8.6, 8.9, 9.0: limits follow
 void set_device_memory(std::size_t bytes);  // cudaMalloc fails past it
+// What cudaGetDeviceCount says from here on, as on a machine that is not ready.
+void refuse_devices(cudaError_t reason);
 // Every device is a MIG instance: of the card of that number, from 0, and the one of that number of
 // it.
 void set_instance(int card, int instance);

@@ -51,14 +51,18 @@ SPILLS = {
     "attention_plain_forward": (64, "the fallback of any head_dim; not tuned"),
     "attention_plain_backward": (96, "the fallback of any head_dim; not tuned"),
 }
-# Kernels whose products run on tensor cores: files whose kernels must hold the instruction, at which architectures.
+# Kernels whose products run on tensor cores: files that must hold the instruction, at which architectures.
 TENSOR_CORES = [
     ("attention_flash", "HMMA", (75, 80, 86, 89, 90)),
     ("attention_wgmma", "HGMMA", (90,)),
 ]
 # Kernels whose exponentials run while a product of the warpgroup does, behind the wait that leaves one under way: at least
 # so many of them in the code. The compiler may move a wait up and nothing but the speed would tell.
-BESIDE_PRODUCTS = [("attention_wgmma_forward", "MUFU.EX2", 64)]
+BESIDE_PRODUCTS = [
+    ("attention_wgmma_forward", "MUFU.EX2", 64),
+    ("attention_wgmma_keys", "MUFU.EX2", 32),
+    ("attention_wgmma_queries", "MUFU.EX2", 64),
+]
 
 Kernel = collections.namedtuple("Kernel", "file name base arch registers stack instructions")
 
@@ -146,10 +150,10 @@ def check_code(kernels, complain):
         if wide and f"{file}:{base}" in NARROW:
             complain(f"{file} sm_{arch}: {base}: has 16-byte accesses, and NARROW says it has none")
     for prefix, instruction, archs in TENSOR_CORES:
-        for arch in sorted({k.arch for k in kernels} & set(archs)):
-            mine = [k for k in kernels if k.file.startswith(prefix) and k.arch == arch]
-            if mine and not any(count(k, instruction + r"\b") for k in mine):
-                complain(f"{prefix}* sm_{arch}: no {instruction} in any kernel")
+        for file, arch in sorted({(k.file, k.arch) for k in kernels if k.file.startswith(prefix) and k.arch in archs}):
+            mine = [k for k in kernels if k.file == file and k.arch == arch]
+            if not any(count(k, instruction + r"\b") for k in mine):
+                complain(f"{file} sm_{arch}: no {instruction} in any kernel")
     for file, instruction, least in BESIDE_PRODUCTS:
         for kernel in (k for k in kernels if k.file == file):
             there = kernel.instructions["BESIDE " + instruction]

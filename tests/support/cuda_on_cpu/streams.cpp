@@ -117,11 +117,11 @@ cudaError_t wait_in_capture(CUstream_st* stream, const CUevent_st& event) {
   return cudaSuccess;
 }
 
-// Every other stream of a capture must have been waited for.
+// Every other stream of a capture, all of one device, must have been waited for.
 bool all_joined(CUstream_st* origin) {
   return std::all_of(registry.begin(), registry.end(), [&](const auto& stream) {
-    return stream.get() == origin || stream->graph != origin->graph ||
-           stream->captured == stream->joined;
+    return stream.get() == origin || stream->device != origin->device ||
+           stream->graph != origin->graph || stream->captured == stream->joined;
   });
 }
 
@@ -308,7 +308,7 @@ cudaError_t cudaStreamEndCapture(cudaStream_t stream, cudaGraph_t* graph) {
   const std::lock_guard lock(ink::cuda_on_cpu::registry_mutex);
   const bool whole = ink::cuda_on_cpu::all_joined(stream);
   for (const auto& other : ink::cuda_on_cpu::registry) {
-    if (other->graph != *graph) continue;
+    if (other->device != stream->device || other->graph != *graph) continue;
     other->graph = nullptr;
     other->captured = other->joined = 0;
   }

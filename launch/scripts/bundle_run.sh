@@ -7,6 +7,7 @@ usage() {
   cat <<'TEXT'
 usage: ./run.sh inkstone ARGUMENTS...   the program (inkstone doctor: what it finds here)
        ./run.sh tests [FLAGS...]        the tests of the CUDA backend, one after another; flags of GoogleTest
+       ./run.sh sanitize.sh [FLAGS...]  these tests under compute-sanitizer (sanitize.sh --help)
        ./run.sh gpu.sh kernels          benchmarks beside torch; or another program of bin/ or script of bench/
        ./run.sh -n N inkstone ...       N ranks on this machine, a card each, that meet through a file
 The CUDA libraries are looked for in INKSTONE_CUDA_LIBS (folders, separated by colons), LD_LIBRARY_PATH, the toolkit
@@ -58,7 +59,7 @@ case ${1:-} in
 esac
 program=${1:-}
 shift || true
-[[ $program == tests || -x $here/bin/$program && -f $here/bin/$program || -f $here/bench/$program ]] ||
+[[ $program == tests || $program == sanitize.sh || -x $here/bin/$program && -f $here/bin/$program || -f $here/bench/$program ]] ||
   wrong "expected tests, a program of bin/ or a script of bench/, got '$program'"
 
 IFS=: read -r -a folders <<<"${INKSTONE_CUDA_LIBS:-}:${LD_LIBRARY_PATH:-}"
@@ -93,6 +94,10 @@ case $program in
     done
     echo "== failed: ${failed[*]:-none}"
     ((${#failed[@]} == 0))
+    ;;
+  sanitize.sh)
+    export LD_LIBRARY_PATH=$path
+    exec "$here/tests/sanitize.sh" "$@" "$here/bin"
     ;;
   *)
     if [[ -x $here/bin/$program ]]; then

@@ -1,5 +1,7 @@
-// The scripts of the bundle: what bundle.sh says of wrong arguments, and how run.sh of an unpacked
-// bundle finds its program and the CUDA libraries. The programs here are small scripts.
+// The scripts of the bundle: what bundle.sh says of wrong arguments, how run.sh of an unpacked
+// bundle finds its program and the CUDA libraries, and what sanitize.sh makes of its tool's
+// verdicts. The programs here are small scripts.
+#include <fmt/format.h>
 #include <gtest/gtest.h>
 
 #include <algorithm>
@@ -14,6 +16,7 @@ namespace {
 namespace fs = std::filesystem;
 
 const fs::path kScripts = fs::path(INKSTONE_SOURCE_DIR) / "launch/scripts";
+const fs::path kSanitize = fs::path(INKSTONE_SOURCE_DIR) / "tests/cuda/sanitize.sh";
 
 void expect_one_line(const ChildResult& result, int code, const std::string& word) {
   EXPECT_EQ(result.code, code) << result.err;
@@ -36,6 +39,22 @@ TEST(Bundle, WrongArgumentsAreOneLine) {
   EXPECT_NE(bundle({"--help"}).out.find("Exit status"), std::string::npos);
 }
 
+TEST(Sanitize, WrongArgumentsAreOneLine) {
+  const auto sanitize = [](const std::vector<std::string>& arguments) {
+    std::vector<std::string> command = {kSanitize.string()};
+    command.insert(command.end(), arguments.begin(), arguments.end());
+    return run_child(command);
+  };
+  const TemporaryFolder empty;
+  const std::string folder = empty.path().string();
+  expect_one_line(sanitize({}), 2, "expected the folder of the tests, got none");
+  expect_one_line(sanitize({"--tool"}), 2, "--tool needs a name");
+  expect_one_line(sanitize({"--seconds", "0", folder}), 2, "expected a number of seconds, got 0");
+  expect_one_line(sanitize({folder, folder}), 2, "expected one folder");
+  expect_one_line(sanitize({"--all", folder}), 2, "unknown argument --all");
+  expect_one_line(sanitize({folder}), 2, "cuda_ops_test, got none");
+}
+
 class UnpackedBundle : public testing::Test {
  protected:
   void SetUp() override {
@@ -47,6 +66,8 @@ class UnpackedBundle : public testing::Test {
     script("bench/gpu.sh",
            "echo \"build $INKSTONE_BUILD\"; \"$INKSTONE_BUILD/launch/inkstone\" x\n");
     fs::copy_file(kScripts / "bundle_run.sh", root_ / "run.sh");
+    fs::create_directories(root_ / "tests");
+    fs::copy_file(kSanitize, root_ / "tests/sanitize.sh");
     fs::create_directories(root_ / "launch");
     fs::create_symlink("../run.sh", root_ / "launch/inkstone");
     root_.write("lib/cuda-libraries", "libfirst.so.1\nlibsecond.so.2\n");
@@ -151,6 +172,30 @@ TEST_F(UnpackedBundle, ReasonToSkipIsSaidOncePerProgram) {
   EXPECT_NE(result.out.find("== bad_test\nskipped: no card here\n[  SKIPPED ] 2 tests.\n"),
             std::string::npos)
       << result.out;
+}
+
+TEST_F(UnpackedBundle, SanitizerVerdictsAreListed) {
+  install_libraries();
+  for (const char* test : {"ops", "attention", "lm_loss", "linear"})
+    script(fmt::format("bin/cuda_{}_test", test), "exit 0\n");
+  // compute-sanitizer --tool NAME ... PROGRAM FLAGS
+  script("toolkit/bin/compute-sanitizer",
+         "case \"$*\" in *racecheck*cuda_ops_test*) code=9;; *) code=0;; esac\n"
+         "echo \"libraries $LD_LIBRARY_PATH\"; echo \"========= ERROR SUMMARY: $code errors\"\n"
+         "exit $code\n");
+  const std::string logs = (root_ / "logs").string();
+  const ChildResult clean = run({"sanitize.sh", "--tool", "memcheck", "--logs", logs});
+  EXPECT_EQ(clean.code, 0) << clean.out << clean.err;
+  EXPECT_NE(clean.out.find("memcheck cuda_linear_test: exit status 0"), std::string::npos);
+  EXPECT_NE(clean.out.find("== findings or failures: none"), std::string::npos) << clean.out;
+  const ChildResult found = run({"sanitize.sh", "--gtest_filter=*", "--logs", logs});
+  EXPECT_EQ(found.code, 1) << found.err;
+  EXPECT_NE(found.out.find("ERROR SUMMARY: 9 errors"), std::string::npos) << found.out;
+  EXPECT_NE(found.out.find("== findings or failures: racecheck-cuda_ops_test;"), std::string::npos)
+      << found.out;
+  fs::remove(root_ / "toolkit/bin/compute-sanitizer");
+  if (run_child({"compute-sanitizer", "--version"}).code != 0)
+    expect_one_line(run({"sanitize.sh"}), 4, "expected compute-sanitizer in PATH");
 }
 
 TEST_F(UnpackedBundle, WrongArgumentsAreOneLine) {

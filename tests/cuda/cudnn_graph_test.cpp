@@ -1,6 +1,6 @@
 // What cuDNN says of the graphs of attention, without a card: it is told the properties of one,
-// chooses an engine and compiles its kernels (driver_stand_in.h takes them). Shows which shapes run
-// by cuDNN, by which kernels and in how much memory; what they compute only a card can show.
+// chooses an engine and compiles its kernels (driver_stand_in.cpp takes them). Shows which shapes
+// run by cuDNN, by which kernels and in how much memory; what they compute only a card can show.
 #include <cuda_runtime.h>
 #include <dlfcn.h>
 #include <fmt/format.h>
@@ -22,7 +22,8 @@ namespace {
 namespace fe = cudnn_frontend;
 
 // Compute capability, multiprocessors, shared memory of a block in bytes: the CUDA C++ Programming
-// Guide, "Compute Capabilities", and NVIDIA's pages of the cards.
+// Guide, "Compute Capabilities", and NVIDIA's pages of the cards. What else cuDNN is told is the
+// least that any of them has.
 struct Card {
   const char* name = "";
   int capability = 0, multiprocessors = 0, shared = 0;

@@ -22,8 +22,8 @@ namespace {
 namespace fe = cudnn_frontend;
 
 // Compute capability, multiprocessors, shared memory of a block in bytes: the CUDA C++ Programming
-// Guide, "Compute Capabilities", and NVIDIA's pages of the cards. What else cuDNN is told is the
-// least that any of them has.
+// Guide, "Compute Capabilities", and NVIDIA's pages of the cards. What else cuDNN is told is an
+// H100's or less.
 struct Card {
   const char* name = "";
   int capability = 0, multiprocessors = 0, shared = 0;

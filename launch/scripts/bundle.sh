@@ -90,7 +90,9 @@ git rev-parse HEAD >"$root/COMMIT"
 
 mkdir -p "$out"
 archive=$out/$name.tar.xz
-tar --sort=name --owner=0 --group=0 --numeric-owner -C "$work" -cf - "$name" | xz -9e -T"$jobs" >"$archive.part"
+# Every program has the same kernels: a dictionary that reaches back over all of them makes the archive a sixth smaller. It
+# takes 5 GiB to pack and half a gigabyte to unpack.
+tar --sort=name --owner=0 --group=0 --numeric-owner -C "$work" -cf - "$name" | xz --lzma2=preset=9,dict=512MiB -T1 >"$archive.part"
 size=$(stat -c %s "$archive.part")
 if ((size > limit_mib << 20)); then
   fail 4 "expected at most $limit_mib MiB, got $((size >> 20)) MiB in $archive.part; --cards with fewer makes it smaller"

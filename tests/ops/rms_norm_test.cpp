@@ -52,32 +52,24 @@ REGISTER_OP_CASE({.name = "rms_norm_f32_weight",
                     return {composed(in[0], nullptr, in[1])[1]};
                   },
                   .slots = {&rms_norm_forward, &rms_norm_backward_input}});
-REGISTER_OP_CASE({.name = "add_rms_norm",
-                  .inputs = {{.name = "x_TC", .shape = {5, 130}},
-                             {.name = "delta_TC", .shape = {5, 130}},
-                             {.name = "w_C", .shape = {130}, .role = Role::kParameter}},
-                  .run = [](const std::vector<Tensor>& in) -> std::vector<Tensor> {
-                    const Normed result = add_rms_norm(in[0], in[1], in[2], kEps);
-                    return {result.h_TC, result.n_TC};
-                  },
-                  .composed = [](const std::vector<Values>& in) -> std::vector<Values> {
-                    return composed(in[0], &in[1], in[2]);
-                  },
-                  .slots = {&add_rms_norm_forward, &rms_norm_apply, &rms_norm_backward_input,
-                            &rms_norm_backward_weight, &rms_norm_backward}});
+OpCase add_norm_case(const std::string& name, int64_t rows, int64_t width) {
+  return {.name = name,
+          .inputs = {{.name = "x_TC", .shape = {rows, width}},
+                     {.name = "delta_TC", .shape = {rows, width}},
+                     {.name = "w_C", .shape = {width}, .role = Role::kParameter}},
+          .run = [](const std::vector<Tensor>& in) -> std::vector<Tensor> {
+            const Normed result = add_rms_norm(in[0], in[1], in[2], kEps);
+            return {result.h_TC, result.n_TC};
+          },
+          .composed = [](const std::vector<Values>& in) -> std::vector<Values> {
+            return composed(in[0], &in[1], in[2]);
+          },
+          .slots = {&add_rms_norm_forward, &rms_norm_apply, &rms_norm_backward_input,
+                    &rms_norm_backward_weight, &rms_norm_backward}};
+}
+REGISTER_OP_CASE(add_norm_case("add_rms_norm", 5, 130));
 // Rows of whole accesses of 16 bytes, more than a block of the card takes.
-REGISTER_OP_CASE({.name = "add_rms_norm_runs",
-                  .inputs = {{.name = "x_TC", .shape = {19, 72}},
-                             {.name = "delta_TC", .shape = {19, 72}},
-                             {.name = "w_C", .shape = {72}, .role = Role::kParameter}},
-                  .run = [](const std::vector<Tensor>& in) -> std::vector<Tensor> {
-                    const Normed result = add_rms_norm(in[0], in[1], in[2], kEps);
-                    return {result.h_TC, result.n_TC};
-                  },
-                  .composed = [](const std::vector<Values>& in) -> std::vector<Values> {
-                    return composed(in[0], &in[1], in[2]);
-                  },
-                  .slots = {&rms_norm_backward, &rms_norm_backward_weight}});
+REGISTER_OP_CASE(add_norm_case("add_rms_norm_runs", 19, 72));
 REGISTER_OP_CASE({.name = "add_rms_norm_first_block",
                   .inputs = norm_inputs({}),
                   .run = [](const std::vector<Tensor>& in) -> std::vector<Tensor> {

@@ -31,9 +31,9 @@ struct Case {
   [[nodiscard]] int64_t width() const {
     return (shape.heads + 2 * shape.kv_heads) * shape.head_dim;
   }
-  [[nodiscard]] HeadsView view(const Tensor& x, int64_t heads, int64_t first) const {
-    const int64_t ratio = shape.heads / shape.kv_heads, dim = shape.head_dim;
-    return {x, heads, dim, first * dim, heads / shape.kv_heads, (ratio + 2) * dim};
+  [[nodiscard]] HeadsView random(Runtime& runtime, int64_t heads) const {
+    return {random_tensor(runtime, {tokens(), heads * shape.head_dim}, dtype), heads,
+            shape.head_dim};
   }
   [[nodiscard]] double product_flops() const {
     return 2.0 * static_cast<double>(shape.heads * shape.head_dim * documents) *
@@ -63,10 +63,12 @@ void report(benchmark::State& state, double flops) {
 void attention_forward_pass(benchmark::State& state) {
   const Case c = case_of(state);
   Runtime runtime;
-  const Tensor qkv = random_tensor(runtime, {c.tokens(), c.width()}, c.dtype);
+  const HeadsView q = c.random(runtime, c.shape.heads), k = c.random(runtime, c.shape.kv_heads),
+                  v = c.random(runtime, c.shape.kv_heads);
   const Documents documents = documents_of(runtime, c);
   runtime.grad_enabled = false;
-  for (auto _ : state) benchmark::DoNotOptimize(attention_qkv(qkv, c.shape, documents).raw());
+  for (auto _ : state)
+    benchmark::DoNotOptimize(attention(q.x_TC, k.x_TC, v.x_TC, c.shape, documents).raw());
   report(state, 2 * c.product_flops());
   state.SetLabel(attention_forward.last_label(Device::kCpu));
 }
@@ -74,18 +76,15 @@ void attention_forward_pass(benchmark::State& state) {
 void attention_backward_pass(benchmark::State& state) {
   const Case c = case_of(state);
   Runtime runtime;
-  const Tensor qkv = random_tensor(runtime, {c.tokens(), c.width()}, c.dtype);
+  const HeadsView q = c.random(runtime, c.shape.heads), k = c.random(runtime, c.shape.kv_heads),
+                  v = c.random(runtime, c.shape.kv_heads);
   const Documents documents = documents_of(runtime, c);
-  const int64_t ratio = c.shape.heads / c.shape.kv_heads;
-  const HeadsView q = c.view(qkv, c.shape.heads, 0), k = c.view(qkv, c.shape.kv_heads, ratio),
-                  v = c.view(qkv, c.shape.kv_heads, ratio + 1);
   Tensor out(runtime, {c.tokens(), c.shape.heads * c.shape.head_dim}, c.dtype);
   Tensor lse(runtime, {c.shape.heads, c.tokens()}, DType::kF32);
   attention_forward(Device::kCpu, q, k, v, documents, out, lse);
   const Tensor dout = random_tensor(runtime, out.shape(), c.dtype);
-  const Tensor dqkv = empty_like(qkv);
-  HeadsView dq = c.view(dqkv, c.shape.heads, 0), dk = c.view(dqkv, c.shape.kv_heads, ratio),
-            dv = c.view(dqkv, c.shape.kv_heads, ratio + 1);
+  HeadsView dq = c.random(runtime, c.shape.heads), dk = c.random(runtime, c.shape.kv_heads),
+            dv = c.random(runtime, c.shape.kv_heads);
   for (auto _ : state)
     attention_backward(Device::kCpu, dout, q, k, v, out, lse, documents, dq, dk, dv);
   report(state, 5 * c.product_flops());
@@ -112,7 +111,7 @@ void attention_decode(benchmark::State& state) {
                           to_tensor(runtime, bounds),
                           kBlock};
   const Tensor q = random_tensor(runtime, {c.documents, c.shape.heads * c.shape.head_dim}, c.dtype);
-  const HeadsView heads{q, c.shape.heads, c.shape.head_dim, 0, c.shape.heads, 0};
+  const HeadsView heads{q, c.shape.heads, c.shape.head_dim};
   Tensor out = empty_like(q);
   for (auto _ : state) attention_cached(Device::kCpu, heads, cache, out);
   state.SetBytesProcessed(state.iterations() * (cache.k.bytes() + cache.v.bytes()));
@@ -122,14 +121,15 @@ void attention_decode(benchmark::State& state) {
 void rope_fused(benchmark::State& state) {
   const Case c = case_of(state);
   Runtime runtime;
-  Tensor qkv = random_tensor(runtime, {c.tokens(), c.width()}, c.dtype);
+  const Tensor qkv = random_tensor(runtime, {c.tokens(), c.width()}, c.dtype);
   std::vector<int32_t> positions;
   for (int64_t t = 0; t < c.tokens(); ++t) positions.push_back(static_cast<int32_t>(t % c.length));
   const Tensor table = rope_table(to_tensor(runtime, positions), c.shape.head_dim, {});
-  const RopeHeads heads{c.shape.kv_heads, 5, 4, c.shape.head_dim};
-  for (auto _ : state) rope_rotate(Device::kCpu, table, heads, Rotation::kForward, qkv);
+  Qkv parts{c.random(runtime, c.shape.heads).x_TC, c.random(runtime, c.shape.kv_heads).x_TC,
+            c.random(runtime, c.shape.kv_heads).x_TC};
+  for (auto _ : state) rope_split(Device::kCpu, table, qkv, parts);
   state.SetBytesProcessed(state.iterations() * 2 * qkv.bytes());
-  state.SetLabel(rope_rotate.last_label(Device::kCpu));
+  state.SetLabel(rope_split.last_label(Device::kCpu));
 }
 
 void shapes(benchmark::internal::Benchmark* bench) {

@@ -128,10 +128,9 @@ def memory_of_layer(case: Case, tokens: int) -> Iterator[Work]:
     yield memory_bound("norms", 2 * 8 * h * T, 2)  # forward: x, delta, sum, norm
     # backward: dn, h, dh, dx, and an f32 partial sum of the weight's gradient for 16 rows, read again
     yield memory_bound("norms", 2 * (8 * h + 8 * h / 16) * T, 4)
-    yield memory_bound("rope", 2 * (4 * (h + kv) + 4 * model.head_dim) * T, 2)
-    # cuDNN wants heads at one distance and its own dK, dV: q, q again, dq, dk and dv are copied; statistics
-    # are turned.
-    yield memory_bound("copies around attention", (3 * 4 * h + 2 * 4 * kv + 2 * 8 * model.heads) * T, 7)
+    # From wqkv's result to q, k and v and back; the table of angles is read.
+    yield memory_bound("rope", 2 * (4 * (h + 2 * kv) + 4 * model.head_dim) * T, 2)
+    yield memory_bound("rope", 2 * 8 * model.heads * T, 2)  # statistics of attention, turned for cuDNN
     yield memory_bound("SwiGLU", (6 + 10) * f * T, 2)
     yield memory_bound("sum of the gradients of w1, w3", 6 * h * T, 1)
     if case.selective:

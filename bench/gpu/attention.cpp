@@ -22,15 +22,6 @@ Tensor packed(Runtime& runtime, int64_t count, int64_t length) {
   return to_tensor(runtime, edges);
 }
 
-HeadsView separate(const Tensor& x_TC, int64_t heads) {
-  return {.x_TC = x_TC,
-          .heads = heads,
-          .head_dim = kHeadDim,
-          .first = 0,
-          .per_group = heads,
-          .group_stride = 0};
-}
-
 // Every candidate that takes the problem, but the fallback.
 void measure_others(Bench& bench, KernelSlotBase& slot, const std::string& prefix,
                     const nlohmann::json& shape, Work work, const std::function<void(int)>& run) {
@@ -48,15 +39,13 @@ void one_length(Bench& bench, const Heads& h, int64_t length, int64_t tokens) {
   Runtime& runtime = bench.runtime();
   const int64_t documents = std::max<int64_t>(1, tokens / length), T = documents * length;
   const Documents layout{packed(runtime, documents, length), length};
-  const auto rows = [&](int64_t heads) {
-    return bench.random({T, heads * kHeadDim}, DType::kBF16);
+  const auto random = [&](int64_t heads) -> HeadsView {
+    return {bench.random({T, heads * kHeadDim}, DType::kBF16), heads, kHeadDim};
   };
-  const HeadsView q = separate(rows(h.heads), h.heads), k = separate(rows(h.kv_heads), h.kv_heads),
-                  v = separate(rows(h.kv_heads), h.kv_heads);
-  HeadsView dq = separate(rows(h.heads), h.heads), dk = separate(rows(h.kv_heads), h.kv_heads),
-            dv = separate(rows(h.kv_heads), h.kv_heads);
-  const Tensor dout = rows(h.heads);
-  Tensor out = rows(h.heads), lse(runtime, {h.heads, T}, DType::kF32);
+  const HeadsView q = random(h.heads), k = random(h.kv_heads), v = random(h.kv_heads);
+  HeadsView dq = random(h.heads), dk = random(h.kv_heads), dv = random(h.kv_heads);
+  const Tensor dout = random(h.heads).x_TC;
+  Tensor out = random(h.heads).x_TC, lse(runtime, {h.heads, T}, DType::kF32);
   const double flops = 2.0 * static_cast<double>(documents * h.heads * kHeadDim) *
                        static_cast<double>(length) * static_cast<double>(length);
   const auto forward = [&](int) { attention_forward(Device::kCuda, q, k, v, layout, out, lse); };

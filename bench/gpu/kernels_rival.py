@@ -222,17 +222,28 @@ class Rival:
         return self.backward(swiglu, make)
 
     def rope(self, kernel: str, s: dict) -> dict | None:
-        if kernel != "rope_rotate":
+        """A fused wqkv, groups of (queries, key, value), taken apart; queries and keys rotated."""
+        if kernel not in ("rope_split", "rope_join"):
             return None
-        heads, head_dim = {"1.8b": 16 + 8, "7b": 32 + 8}[s["model"]], 128
-        cos, sin = (self.random(s["tokens"], 1, head_dim // 2, dtype=torch.float32) for _ in "cs")
+        T, groups, head_dim = s["tokens"], 8, 128
+        queries = {"1.8b": 2, "7b": 4}[s["model"]]
+        cos, sin = (self.random(T, 1, head_dim // 2, dtype=torch.float32) for _ in "cs")
 
         def rotate(x):
             a, b = x.float().chunk(2, dim=-1)
             return torch.cat([a * cos - b * sin, b * cos + a * sin], dim=-1).to(x.dtype)
 
-        sets = self.sets(lambda: (self.random(s["tokens"], heads, head_dim),))
-        return self.eager_and_compiled(rotate, sets)
+        def split(qkv):
+            q, k, v = qkv.split([queries, 1, 1], dim=2)
+            q = q.reshape(T, -1, head_dim)
+            return rotate(q), rotate(k.flatten(1, 2)), v.flatten(1, 2).contiguous()
+
+        def make():
+            return (self.random(T, groups, queries + 2, head_dim),)
+
+        if kernel == "rope_join":
+            return self.backward(split, make)
+        return self.eager_and_compiled(split, self.sets(make))
 
     def cross_entropy(self, kernel: str, s: dict) -> dict:
         labels = torch.randint(0, s["vocabulary"], (s["rows"],), device=self.device)

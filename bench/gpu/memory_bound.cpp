@@ -82,7 +82,7 @@ void norms(Bench& bench) {
   }
 }
 
-// The rotated heads are read and written, the table is read.
+// A fused wqkv is read, q, k and v are written, the table is read.
 void ropes(Bench& bench) {
   const int64_t T = tokens_of(bench);
   std::vector<int32_t> positions(static_cast<size_t>(T));
@@ -93,17 +93,24 @@ void ropes(Bench& bench) {
   bench.measure("rope_angles", {{"tokens", T}, {"head_dim", kHeadDim}}, {.bytes = table_bytes}, 1,
                 [&](int) { rope_angles(kCard, positions_T, {.theta = 1e6}, table); });
   for (const Widths& m : kModels) {
-    const RopeHeads heads{m.kv_heads, m.queries_per_group + 2, m.queries_per_group + 1, kHeadDim};
-    const int64_t cols = heads.groups * heads.group_heads * kHeadDim;
-    const int64_t rotated = heads.groups * heads.rotated * kHeadDim;
-    const double bytes = 2 * kTypeBytes * static_cast<double>(T * rotated) + table_bytes;
-    std::vector<Tensor> sets;
-    for (int i = 0; i < bench.sets(bytes); ++i) sets.push_back(bench.random({T, cols}, kType));
-    bench.measure("rope_rotate", {{"model", m.model}, {"tokens", T}, {"columns", cols}},
-                  {.bytes = bytes}, static_cast<int>(sets.size()), [&](int set) {
-                    rope_rotate(kCard, table, heads, Rotation::kForward,
-                                sets[static_cast<size_t>(set)]);
-                  });
+    const int64_t kv_cols = m.kv_heads * kHeadDim, q_cols = m.queries_per_group * kv_cols;
+    const int64_t cols = q_cols + 2 * kv_cols;
+    const double bytes = 2 * kTypeBytes * static_cast<double>(T * cols) + table_bytes;
+    const auto random = [&](int64_t columns) { return bench.random({T, columns}, kType); };
+    std::vector<Tensor> fused;
+    std::vector<Qkv> apart;
+    for (int i = 0; i < bench.sets(bytes); ++i) {
+      fused.push_back(random(cols));
+      apart.push_back({random(q_cols), random(kv_cols), random(kv_cols)});
+    }
+    const nlohmann::json shape{{"model", m.model}, {"tokens", T}, {"columns", cols}};
+    const auto sets = static_cast<int>(fused.size());
+    bench.measure("rope_split", shape, {.bytes = bytes}, sets, [&](int set) {
+      rope_split(kCard, table, fused[static_cast<size_t>(set)], apart[static_cast<size_t>(set)]);
+    });
+    bench.measure("rope_join", shape, {.bytes = bytes}, sets, [&](int set) {
+      rope_join(kCard, table, apart[static_cast<size_t>(set)], fused[static_cast<size_t>(set)]);
+    });
   }
 }
 

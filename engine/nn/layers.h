@@ -75,7 +75,7 @@ class Attention {
   explicit Attention(const AttentionSpec& spec) : spec_(spec) {}
   virtual ~Attention() = default;
   // Fused: K groups of (r query heads, key, value).
-  [[nodiscard]] virtual Tensor operator()(const Tensor& qkv_TC, const StepContext& step) const;
+  [[nodiscard]] virtual Tensor operator()(Tensor qkv_TC, const StepContext& step) const;
   [[nodiscard]] virtual Tensor operator()(const Tensor& q_TC, const Tensor& k_TC,
                                           const Tensor& v_TC, const StepContext& step) const;
 

@@ -2,9 +2,8 @@
 // own document up to itself. H query heads share K key/value heads. Scores are never held as a
 // whole; softmax in f32 (f64 for f64).
 //
-// Heads may lie anywhere in a row: a HeadsView names where head j starts, so a fused wqkv output is
-// read where it is and its gradient is written as one tensor. lse_HT is the log-sum-exp of every
-// row, kept for backward.
+// Heads lie side by side in rows that may be strided; rope_qkv() makes such rows of a fused wqkv.
+// lse_HT is the log-sum-exp of every row, kept for backward.
 #pragma once
 
 #include <vector>
@@ -14,14 +13,10 @@
 
 namespace ink {
 
-// Head j of a row starts at column first + (j / per_group) * group_stride + (j % per_group) *
-// head_dim.
+// Head j of a row starts at column j * head_dim.
 struct HeadsView {
   Tensor x_TC;
-  int64_t heads = 0, head_dim = 0, first = 0, per_group = 1, group_stride = 0;
-  [[nodiscard]] int64_t column(int64_t head) const {
-    return first + head / per_group * group_stride + head % per_group * head_dim;
-  }
+  int64_t heads = 0, head_dim = 0;
 };
 
 struct AttentionShape {
@@ -35,11 +30,7 @@ struct Documents {
   int64_t max_seqlen = 0;
 };
 
-// Fused, grouped per kv head: row = K groups of (r query heads, key, value), r = H / K. Result is
-// [T, H * D].
-[[nodiscard]] Tensor attention_qkv(const Tensor& qkv_TC, const AttentionShape& shape,
-                                   const Documents& documents);
-// Separate: q [T, H * D], k and v [T, K * D].
+// q is [T, H * D], k and v are [T, K * D]; the result is [T, H * D].
 [[nodiscard]] Tensor attention(const Tensor& q_TC, const Tensor& k_TC, const Tensor& v_TC,
                                const AttentionShape& shape, const Documents& documents);
 
@@ -61,8 +52,8 @@ struct KvCacheView {
   Tensor cu_queries;      // i32 [sequences + 1]
   int64_t block = 0;
 };
-// Writes the new tokens' keys and values (already rotated) into the cache.
-DECLARE_KERNEL(kv_cache_append, void(const HeadsView& k, const HeadsView& v, KvCacheView& cache));
+// Writes the new tokens' keys (already rotated) and values into the cache.
+DECLARE_KERNEL(kv_cache_append, void(const Tensor& k_TC, const Tensor& v_TC, KvCacheView& cache));
 DECLARE_KERNEL(attention_cached,
                void(const HeadsView& q, const KvCacheView& cache, Tensor& out_TC));
 

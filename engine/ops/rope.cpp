@@ -28,36 +28,77 @@ Tensor rope_table(const Tensor& positions_T, int64_t head_dim, const RopeOptions
   return table_TD;
 }
 
-Tensor rope(const Tensor& x_TC, const Tensor& table_TD, const RopeHeads& heads) {
-  CHECK_OP("rope",
-           x_TC.rank() == 2 && x_TC.cols() == heads.groups * heads.group_heads * heads.head_dim,
-           "x_TC is {}, heads are {} groups of {} heads of {} elements", x_TC.shape().str(),
-           heads.groups, heads.group_heads, heads.head_dim);
-  CHECK_OP("rope", heads.rotated <= heads.group_heads && heads.head_dim % 2 == 0,
-           "{} of {} heads of {} elements", heads.rotated, heads.group_heads, heads.head_dim);
-  CHECK_OP("rope", table_TD.rows() == x_TC.rows() && table_TD.cols() == heads.head_dim,
-           "table_TD is {}, expected [{}, {}]", table_TD.shape().str(), x_TC.rows(),
-           heads.head_dim);
-  CHECK_OP("rope", (table_TD.dtype() == DType::kF64) == (x_TC.dtype() == DType::kF64),
+namespace {
+
+void check(const char* op, const Tensor& x_TC, const Tensor& table_TD) {
+  CHECK_OP(op, x_TC.rank() == 2 && table_TD.rank() == 2 && table_TD.rows() == x_TC.rows(),
+           "x_TC is {}, table_TD {}", x_TC.shape().str(), table_TD.shape().str());
+  const int64_t head_dim = table_TD.cols();
+  CHECK_OP(op, head_dim > 0 && head_dim % 2 == 0 && x_TC.cols() % head_dim == 0,
+           "x_TC is {}, a head has {} elements", x_TC.shape().str(), head_dim);
+  CHECK_OP(op, (table_TD.dtype() == DType::kF64) == (x_TC.dtype() == DType::kF64),
            "table is {}, x_TC {}", name_of(table_TD.dtype()), name_of(x_TC.dtype()));
+}
+
+// A gradient that may be written over.
+Tensor owned(Tensor dx) {
+  if (dx.sole_owner() && dx.contiguous()) return dx;
+  Tensor own = empty_like(dx);
+  cast(dx.device(), dx, own);
+  return own;
+}
+
+// The gradient of an output that nobody used is zero.
+Tensor or_zeros(const Tensor& dy, const Tensor& like_TD, int64_t cols, DType dtype) {
+  return dy.defined() ? dy : zeros(like_TD.runtime(), {like_TD.rows(), cols}, dtype);
+}
+
+}  // namespace
+
+Tensor rope(const Tensor& x_TC, const Tensor& table_TD) {
+  check("rope", x_TC, table_TD);
   Tensor y_TC = x_TC.detach();
-  rope_rotate(y_TC.device(), table_TD, heads, Rotation::kForward, y_TC);
+  rope_rotate(y_TC.device(), table_TD, Rotation::kForward, y_TC);
   return record(y_TC, {.op = "rope",
                        .inputs = {x_TC},
                        .saved = {table_TD},
                        .handles = {},
-                       .backward = [heads](Node& self, Grads& dys) -> Grads {
-                         Tensor dx = std::move(dys[0]);
-                         if (!dx.sole_owner() || !dx.contiguous()) {
-                           Tensor own = empty_like(dx);
-                           cast(dx.device(), dx, own);
-                           dx = std::move(own);
-                         }
-                         rope_rotate(dx.device(), self.saved[0].get(), heads, Rotation::kInverse,
-                                     dx);
+                       .backward = [](Node& self, Grads& dys) -> Grads {
+                         Tensor dx = owned(std::move(dys[0]));
+                         rope_rotate(dx.device(), self.saved[0].get(), Rotation::kInverse, dx);
                          return {dx};
                        },
                        .rematerialize = nullptr});
+}
+
+Qkv rope_qkv(const Tensor& qkv_TC, const Tensor& table_TD, int64_t kv_heads) {
+  check("rope_qkv", qkv_TC, table_TD);
+  const int64_t kv_width = kv_heads * table_TD.cols(), width = qkv_TC.cols();
+  CHECK_OP("rope_qkv", kv_heads > 0 && width % kv_width == 0 && width / kv_width > 2,
+           "qkv_TC is {}, {} groups of heads of {}", qkv_TC.shape().str(), kv_heads,
+           table_TD.cols());
+  Runtime& runtime = qkv_TC.runtime();
+  const DType dtype = qkv_TC.dtype();
+  const int64_t tokens = qkv_TC.rows(), q_width = width - 2 * kv_width;
+  Qkv parts{Tensor(runtime, {tokens, q_width}, dtype), Tensor(runtime, {tokens, kv_width}, dtype),
+            Tensor(runtime, {tokens, kv_width}, dtype)};
+  rope_split(qkv_TC.device(), table_TD, qkv_TC, parts);
+  record({&parts.q_TC, &parts.k_TC, &parts.v_TC},
+         {.op = "rope_qkv",
+          .inputs = {qkv_TC},
+          .saved = {table_TD},
+          .handles = {},
+          .backward = [q_width, kv_width, dtype](Node& self, Grads& dys) -> Grads {
+            const Tensor table = self.saved[0].get();
+            const Qkv grads{or_zeros(dys[0], table, q_width, dtype),
+                            or_zeros(dys[1], table, kv_width, dtype),
+                            or_zeros(dys[2], table, kv_width, dtype)};
+            Tensor dqkv(table.runtime(), {table.rows(), q_width + 2 * kv_width}, dtype);
+            rope_join(dqkv.device(), table, grads, dqkv);
+            return {dqkv};
+          },
+          .rematerialize = nullptr});
+  return parts;
 }
 
 }  // namespace ink

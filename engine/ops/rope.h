@@ -11,13 +11,6 @@
 
 namespace ink {
 
-// Which heads of a row of `groups * group_heads * head_dim` elements are rotated: the first
-// `rotated` of each group. A fused InternLM2 wqkv has one group per kv head, (r + 2) heads in it,
-// of which r + 1 are rotated.
-struct RopeHeads {
-  int64_t groups = 0, group_heads = 1, rotated = 1, head_dim = 0;
-};
-
 struct RopeOptions {
   double theta = 10000.0;
   double position_scale = 1.0;  // linear scaling divides positions by its factor: 1 / factor
@@ -33,14 +26,25 @@ struct RopeOptions {
 [[nodiscard]] Tensor rope_table(const Tensor& positions_T, int64_t head_dim,
                                 const RopeOptions& options, DType dtype = DType::kF32);
 
-// Rotates in place: x's memory becomes the result, so x must not be needed by anybody else (a
-// linear's output is not).
-[[nodiscard]] Tensor rope(const Tensor& x_TC, const Tensor& table_TD, const RopeHeads& heads);
+// Every head of every row, C / D of them. Rotates in place: x's memory becomes the result, so x
+// must not be needed by anybody else (a linear's output is not).
+[[nodiscard]] Tensor rope(const Tensor& x_TC, const Tensor& table_TD);
+
+// q [T, K * r * D], k and v [T, K * D].
+struct Qkv {
+  Tensor q_TC, k_TC, v_TC;
+};
+// Takes apart the rows of a fused wqkv, K groups of (r query heads, key, value), and rotates
+// queries and keys on the way: what attention reads then lies as every library of attention wants
+// it, and moving a row costs what rotating it in place would, plus its value heads.
+[[nodiscard]] Qkv rope_qkv(const Tensor& qkv_TC, const Tensor& table_TD, int64_t kv_heads);
 
 enum class Rotation : uint8_t { kForward, kInverse };
 DECLARE_KERNEL(rope_angles,
                void(const Tensor& positions_T, const RopeOptions& options, Tensor& table_TD));
-DECLARE_KERNEL(rope_rotate, void(const Tensor& table_TD, const RopeHeads& heads, Rotation rotation,
-                                 Tensor& x_TC));
+DECLARE_KERNEL(rope_rotate, void(const Tensor& table_TD, Rotation rotation, Tensor& x_TC));
+DECLARE_KERNEL(rope_split, void(const Tensor& table_TD, const Tensor& qkv_TC, Qkv& parts));
+// The gradient of rope_split: rotates back and puts the parts together.
+DECLARE_KERNEL(rope_join, void(const Tensor& table_TD, const Qkv& parts, Tensor& qkv_TC));
 
 }  // namespace ink

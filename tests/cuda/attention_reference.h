@@ -16,21 +16,17 @@ struct ComposedAttention {
   Values dqkv;      // as qkv
 };
 
-// A fused row: K groups of (r query heads, key, value).
-class FusedHeads {
+// Columns of a row that holds all query heads of a token, its keys, its values.
+class QkvColumns {
  public:
-  explicit FusedHeads(const AttentionShape& s) : dim_(s.head_dim), ratio_(s.heads / s.kv_heads) {
-    width_ = s.kv_heads * (ratio_ + 2) * dim_;
-  }
-  [[nodiscard]] int64_t width() const { return width_; }
-  [[nodiscard]] int64_t q(int64_t head) const {
-    return (head / ratio_ * (ratio_ + 2) + head % ratio_) * dim_;
-  }
-  [[nodiscard]] int64_t k(int64_t group) const { return (group * (ratio_ + 2) + ratio_) * dim_; }
-  [[nodiscard]] int64_t v(int64_t group) const { return k(group) + dim_; }
+  explicit QkvColumns(const AttentionShape& s) : s_(s) {}
+  [[nodiscard]] int64_t width() const { return v(s_.kv_heads); }
+  [[nodiscard]] int64_t q(int64_t head) const { return head * s_.head_dim; }
+  [[nodiscard]] int64_t k(int64_t group) const { return (s_.heads + group) * s_.head_dim; }
+  [[nodiscard]] int64_t v(int64_t group) const { return k(s_.kv_heads + group); }
 
  private:
-  int64_t dim_, ratio_, width_ = 0;
+  AttentionShape s_;
 };
 
 class ComposeAttention {
@@ -118,7 +114,7 @@ class ComposeAttention {
 
   const Values &x_, &dout_;
   AttentionShape shape_;
-  FusedHeads at_;
+  QkvColumns at_;
   DType rounding_;
   int64_t tokens_ = 0;
   ComposedAttention result_;

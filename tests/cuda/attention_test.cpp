@@ -38,7 +38,7 @@ struct Problem {
   }
   [[nodiscard]] int64_t out_width() const { return shape.heads * shape.head_dim; }
   [[nodiscard]] Values qkv(DType dtype) const {
-    Values x = normal_values("qkv", tokens() * FusedHeads(shape).width());
+    Values x = normal_values("qkv", tokens() * QkvColumns(shape).width());
     for (double& value : x) value *= 1.5;
     return rounded(x, dtype);
   }
@@ -118,28 +118,44 @@ class CudaAttention : public ::testing::Test {
     return {to_tensor(*runtime_, bounds), *std::max_element(lengths.begin(), lengths.end())};
   }
 
-  // Forward and backward of a fused tensor, results full of NaN before.
+  // Forward and backward, results full of NaN before.
   Result run(const Values& x, const Values& dy, const AttentionShape& s, const Lengths& lengths,
              DType dtype) {
-    const FusedHeads at(s);
+    const QkvColumns at(s);
     const int64_t tokens = static_cast<int64_t>(x.size()) / at.width(), dim = s.head_dim;
-    const int64_t ratio = s.heads / s.kv_heads, group = (ratio + 2) * dim;
-    const auto views = [&](const Tensor& qkv) {
-      return std::array{HeadsView{qkv, s.heads, dim, 0, ratio, group},
-                        HeadsView{qkv, s.kv_heads, dim, ratio * dim, 1, group},
-                        HeadsView{qkv, s.kv_heads, dim, (ratio + 1) * dim, 1, group}};
+    const auto heads = [&](int64_t first, int64_t count) {
+      Values part;
+      for (int64_t t = 0; t < tokens; ++t) {
+        const auto row = x.begin() + t * at.width() + first;
+        part.insert(part.end(), row, row + count * dim);
+      }
+      return HeadsView{from_values(*runtime_, part, {tokens, count * dim}, dtype), count, dim};
     };
-    const Tensor qkv = from_values(*runtime_, x, {tokens, at.width()}, dtype);
-    Tensor dqkv = nothing(qkv.shape(), dtype);
+    const auto results = [&](int64_t count) {
+      return HeadsView{nothing({tokens, count * dim}, dtype), count, dim};
+    };
+    const HeadsView q = heads(0, s.heads), k = heads(at.k(0), s.kv_heads),
+                    v = heads(at.v(0), s.kv_heads);
+    HeadsView dq = results(s.heads), dk = results(s.kv_heads), dv = results(s.kv_heads);
     Tensor out = nothing({tokens, s.heads * dim}, dtype);
     Tensor lse = nothing({s.heads, tokens}, DType::kF32);
-    const auto in = views(qkv);
-    auto grad = views(dqkv);
     const Documents packed = documents(lengths);
-    attention_forward(Device::kCuda, in[0], in[1], in[2], packed, out, lse);
-    attention_backward(Device::kCuda, from_values(*runtime_, dy, out.shape(), dtype), in[0], in[1],
-                       in[2], out, lse, packed, grad[0], grad[1], grad[2]);
-    return {to_values(out), to_values(lse), to_values(dqkv)};
+    attention_forward(Device::kCuda, q, k, v, packed, out, lse);
+    attention_backward(Device::kCuda, from_values(*runtime_, dy, out.shape(), dtype), q, k, v, out,
+                       lse, packed, dq, dk, dv);
+    return {to_values(out), to_values(lse), rows_of({dq, dk, dv}, tokens)};
+  }
+  static Values rows_of(const std::vector<HeadsView>& parts, int64_t tokens) {
+    std::vector<Values> values;
+    for (const HeadsView& part : parts) values.push_back(to_values(part.x_TC));
+    Values rows;
+    for (int64_t t = 0; t < tokens; ++t) {
+      for (const Values& part : values) {
+        const int64_t columns = static_cast<int64_t>(part.size()) / tokens;
+        rows.insert(rows.end(), part.begin() + t * columns, part.begin() + (t + 1) * columns);
+      }
+    }
+    return rows;
   }
   Result run(const Problem& p, DType dtype) {
     return run(p.qkv(dtype), p.dout(dtype), p.shape, p.lengths, dtype);
@@ -235,7 +251,7 @@ TEST_F(CudaAttention, APackedDocumentEqualsTheDocumentAlone) {
         std::tuple{Problem{{4, 2, 64}, {5, 70, 1, 33}}, DType::kBF16, "flash_wgmma"},
         std::tuple{Problem{{2, 1, 24}, {5, 40, 1, 33}}, DType::kF32, "plain"}}) {
     const Choice both(label);
-    const int64_t width = FusedHeads(p.shape).width();
+    const int64_t width = QkvColumns(p.shape).width();
     const Values x = p.qkv(dtype), dy = p.dout(dtype);
     const Result packed = run(x, dy, p.shape, p.lengths, dtype);
     if (Choice::missing(label)) continue;
@@ -256,7 +272,7 @@ TEST_F(CudaAttention, EditingOneDocumentChangesNoBitOfAnother) {
         std::tuple{Problem{{2, 1, 128}, {37, 50, 20}}, DType::kF16, "flash_wgmma"},
         std::tuple{Problem{{4, 1, 16}, {37, 50, 20}}, DType::kF32, "plain"}}) {
     const Choice both(label);
-    const int64_t width = FusedHeads(p.shape).width(), out = p.out_width();
+    const int64_t width = QkvColumns(p.shape).width(), out = p.out_width();
     const Values x = p.qkv(dtype), dy = p.dout(dtype);
     Values edited = x;
     std::fill(edited.begin() + 37 * width, edited.begin() + 87 * width,
@@ -282,7 +298,7 @@ TEST_F(CudaAttention, WhatIsNotSeenChangesNoBit) {
         std::tuple{Problem{{8, 1, 8}, {70}}, DType::kF32, "plain"}}) {
     const Choice both(label);
     SCOPED_TRACE(label);
-    const int64_t width = FusedHeads(p.shape).width(), out = p.out_width();
+    const int64_t width = QkvColumns(p.shape).width(), out = p.out_width();
     const Values x = p.qkv(dtype), dy = p.dout(dtype);
     const Result before = run(x, dy, p.shape, p.lengths, dtype);
     if (Choice::missing(label)) continue;
@@ -386,8 +402,7 @@ class CachedRun {
         p_.block};
     Tensor out = from_values(runtime, Values(q_.size(), std::nan("")), {tokens, width}, dtype_);
     attention_cached(Device::kCuda,
-                     {from_values(runtime, q_, {tokens, width}, dtype_), p_.shape.heads, dim, 0,
-                      p_.shape.heads, width},
+                     {from_values(runtime, q_, {tokens, width}, dtype_), p_.shape.heads, dim},
                      cache, out);
     return out;
   }
@@ -480,29 +495,6 @@ TEST_F(CudaAttention, RaggedBoundsHaveEmptyDocumentsBehindAllOthers) {
   const RaggedBounds bounds = ragged_bounds(documents(lengths), strides);
   EXPECT_EQ(to_values(bounds.lengths), want_lengths);
   EXPECT_EQ(to_values(bounds.offsets), want_offsets);
-}
-
-TEST_F(CudaAttention, HeadsAreCopiedThereAndBack) {
-  const AttentionShape s{6, 2, 24};
-  const int64_t tokens = 37, width = FusedHeads(s).width(), group = 5 * s.head_dim;
-  const Values x = rounded(normal_values("heads", tokens * width), DType::kBF16);
-  const Tensor fused = from_values(*runtime_, x, {tokens, width}, DType::kBF16);
-  const HeadsView q{fused, s.heads, s.head_dim, 0, 3, group};
-  EXPECT_EQ(head_stride(q), 0);
-  EXPECT_EQ(head_stride({fused, s.kv_heads, s.head_dim, 3 * s.head_dim, 1, group}), group);
-  const Tensor even = nothing({tokens, s.heads * s.head_dim}, DType::kBF16);
-  const HeadsView copy{even, s.heads, s.head_dim, 0, s.heads, s.heads * s.head_dim};
-  EXPECT_EQ(head_stride(copy), s.head_dim);
-  copy_heads(q, copy);
-  const Values got = to_values(even);
-  for (int64_t t = 0; t < tokens; ++t) {
-    for (int64_t h = 0; h < s.heads; ++h)
-      EXPECT_EQ(part(got, (t * s.heads + h) * s.head_dim, s.head_dim, 1),
-                part(x, t * width + FusedHeads(s).q(h), s.head_dim, 1));
-  }
-  const Tensor back = from_values(*runtime_, x, {tokens, width}, DType::kBF16);
-  copy_heads(copy, {back, s.heads, s.head_dim, 0, 3, group});
-  EXPECT_EQ(to_values(back), x);
 }
 
 TEST_F(CudaAttention, StatisticsAreTransposed) {

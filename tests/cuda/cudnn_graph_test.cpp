@@ -123,30 +123,17 @@ std::ostream& operator<<(std::ostream& to, const Shape& s) {
             << ", " << s.heads << " heads, " << s.kv_heads << " kv heads of " << s.dim;
 }
 
-// Tensors of their own, or InternLM2's rows, where every kv head lies behind its query heads.
-// Queries that share heads are copied out of such rows, and gradients of shared heads are packed
-// (attention_cudnn.cpp).
-enum class Rows { kSeparate, kFused };
-
-GraphKey key_of(const Shape& s, Rows rows, bool backward) {
-  const bool shared = s.kv_heads < s.heads;
-  const HeadsLayout own{s.dim, s.heads * s.dim}, own_kv{s.dim, s.kv_heads * s.dim};
-  const HeadsLayout fused{(s.heads / s.kv_heads + 2) * s.dim, (s.heads + 2 * s.kv_heads) * s.dim};
+GraphKey key_of(const Shape& s, bool backward) {
+  const int64_t row = s.heads * s.dim, kv_row = s.kv_heads * s.dim;
   GraphKey key{.documents = s.documents,
                .longest = s.longest,
                .tokens = s.tokens,
                .heads = s.heads,
                .kv_heads = s.kv_heads,
-               .dim = s.dim};
-  key.q = rows == Rows::kFused && !shared ? fused : own;
-  key.k = key.v = rows == Rows::kFused ? fused : own_kv;
-  key.out = own;
-  if (backward) {
-    key.backward = true;
-    key.dout = own;
-    key.dq = key.q;
-    key.dk = key.dv = shared ? own_kv : key.k;
-  }
+               .dim = s.dim,
+               .row = {.q = row, .k = kv_row, .v = kv_row, .out = row},
+               .backward = backward};
+  if (backward) key.row.dout = key.row.dq = row, key.row.dk = key.row.dv = kv_row;
   return key;
 }
 
@@ -161,16 +148,14 @@ class CudnnGraphs : public testing::Test {
 class CudnnGraph : public CudnnGraphs, public testing::WithParamInterface<Shape> {};
 
 TEST_P(CudnnGraph, IsAcceptedWithinItsWorkspace) {
-  for (const Rows rows : {Rows::kSeparate, Rows::kFused}) {
-    for (const bool backward : {false, true}) {
-      const GraphKey key = key_of(GetParam(), rows, backward);
-      const Verdict verdict = ask(key);
-      ASSERT_TRUE(verdict.accepted) << verdict.why;
-      EXPECT_LE(verdict.workspace, most_attention_workspace(key));
-      ASSERT_FALSE(verdict.kernels.empty());
-      for (const std::string& kernel : verdict.kernels)
-        EXPECT_NE(kernel.find("sm90_flash"), std::string::npos) << kernel;
-    }
+  for (const bool backward : {false, true}) {
+    const GraphKey key = key_of(GetParam(), backward);
+    const Verdict verdict = ask(key);
+    ASSERT_TRUE(verdict.accepted) << verdict.why;
+    EXPECT_LE(verdict.workspace, most_attention_workspace(key));
+    ASSERT_FALSE(verdict.kernels.empty());
+    for (const std::string& kernel : verdict.kernels)
+      EXPECT_NE(kernel.find("sm90_flash"), std::string::npos) << kernel;
   }
 }
 
@@ -186,7 +171,7 @@ INSTANTIATE_TEST_SUITE_P(ModelsAndOddShapes, CudnnGraph,
 
 TEST_F(CudnnGraphs, InF16) {
   for (const bool backward : {false, true}) {
-    GraphKey key = key_of(k7B, Rows::kFused, backward);
+    GraphKey key = key_of(k7B, backward);
     key.dtype = DType::kF16;
     const Verdict verdict = ask(key);
     EXPECT_TRUE(verdict.accepted) << verdict.why;
@@ -200,28 +185,27 @@ TEST_F(CudnnGraphs, WantTheNamedTensorsAndTheirOffsets) {
     for (const int64_t name : names) all.insert({name, name + kOffset});
     return all;
   };
-  EXPECT_EQ(ask(key_of(k7B, Rows::kFused, false)).tensors,
-            with_offsets({kQ, kK, kV, kOut, kStats}));
-  EXPECT_EQ(ask(key_of(k7B, Rows::kFused, true)).tensors,
+  EXPECT_EQ(ask(key_of(k7B, false)).tensors, with_offsets({kQ, kK, kV, kOut, kStats}));
+  EXPECT_EQ(ask(key_of(k7B, true)).tensors,
             with_offsets({kQ, kK, kV, kOut, kStats, kDout, kDq, kDk, kDv}));
 }
 
 TEST_F(CudnnGraphs, OfOneTokenPerDocumentGoForwardOnly) {
   const Shape single{8, 8, 1, 4, 2, 64};
-  EXPECT_TRUE(ask(key_of(single, Rows::kSeparate, false)).accepted);
-  EXPECT_FALSE(ask(key_of(single, Rows::kSeparate, true)).accepted);
+  EXPECT_TRUE(ask(key_of(single, false)).accepted);
+  EXPECT_FALSE(ask(key_of(single, true)).accepted);
 }
 
 // The reason for the limit: a fixed order costs memory by the square of the length on sm_90.
 TEST_F(CudnnGraphs, InAFixedOrderNeedTheSquareOfTheLength) {
-  GraphKey key = key_of(k7B, Rows::kFused, true);
+  GraphKey key = key_of(k7B, true);
   key.deterministic = true;
   const Verdict verdict = ask(key);
   ASSERT_TRUE(verdict.accepted) << verdict.why;
   EXPECT_GE(verdict.workspace, 2 * k7B.documents * k7B.heads * k7B.longest * k7B.longest);
   EXPECT_GT(verdict.workspace, most_attention_workspace(key));
 
-  key = key_of({512, 4, 128, 8, 2, 64}, Rows::kFused, true);
+  key = key_of({512, 4, 128, 8, 2, 64}, true);
   key.deterministic = true;
   const Verdict few = ask(key);
   ASSERT_TRUE(few.accepted) << few.why;
@@ -231,15 +215,15 @@ TEST_F(CudnnGraphs, InAFixedOrderNeedTheSquareOfTheLength) {
 // 10.x goes both ways; before 9.0 and on 12.x backward is refused.
 TEST_F(CudnnGraphs, ByCard) {
   for (const Card* card : {&kB200, &kRtx5090, &kA100}) {
-    const Verdict forward = ask(key_of(k7B, Rows::kFused, false), *card);
+    const Verdict forward = ask(key_of(k7B, false), *card);
     EXPECT_TRUE(forward.accepted) << card->name << ": " << forward.why;
-    const Verdict backward = ask(key_of(k7B, Rows::kFused, true), *card);
+    const Verdict backward = ask(key_of(k7B, true), *card);
     EXPECT_EQ(backward.accepted, card == &kB200) << card->name << ": " << backward.why;
   }
 }
 
 TEST_F(CudnnGraphs, OfHeadsThatAreNoMultipleOf8AreRefused) {
-  EXPECT_FALSE(ask(key_of({64, 2, 32, 2, 2, 12}, Rows::kSeparate, false)).accepted);
+  EXPECT_FALSE(ask(key_of({64, 2, 32, 2, 2, 12}, false)).accepted);
 }
 
 }  // namespace

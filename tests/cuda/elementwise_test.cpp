@@ -158,19 +158,16 @@ TEST_F(CudaElementwise, CacheRowsAreTheCpusBitByBit) {
   for (const int64_t dim : {128, 20, 5}) {
     expect_equal(
         [dim](const Side& side) -> std::vector<Tensor> {
-          const int64_t kv_heads = 3, ratio = 2, group = (ratio + 2) * dim, block = 4;
-          const Tensor qkv = side.input("qkv", {11, kv_heads * group});
-          const HeadsView k{qkv, kv_heads, dim, ratio * dim, 1, group};
-          const HeadsView v{qkv, kv_heads, dim, (ratio + 1) * dim, 1, group};
+          const int64_t columns = 3 * dim, block = 4;
+          const Tensor kv = side.input("kv", {11, 2 * columns});
+          const Tensor k = kv.columns(0, columns), v = kv.columns(columns, columns);
           const auto integers = [&](const std::vector<int32_t>& values, const Shape& shape) {
             return to_tensor<int32_t>(side.runtime, values, shape);
           };
-          KvCacheView cache{side.input("k", {6 * block, kv_heads * dim}),
-                            side.input("v", {6 * block, kv_heads * dim}),
-                            integers({4, 1, 0, 3, 5, 2}, {3, 2}),
-                            integers({7, 3, 5}, {3}),
-                            integers({0, 4, 4, 9}, {4}),
-                            block};
+          KvCacheView cache{
+              side.input("k", {6 * block, columns}), side.input("v", {6 * block, columns}),
+              integers({4, 1, 0, 3, 5, 2}, {3, 2}),  integers({7, 3, 5}, {3}),
+              integers({0, 4, 4, 9}, {4}),           block};
           kv_cache_append(side.device(), k, v, cache);
           return {cache.k, cache.v};
         },

@@ -150,24 +150,56 @@ TEST_F(CudaRows, RopeAnglesOfFarPositions) {
   }
 }
 
+Tensor rope_table_of(const Side& side, int64_t tokens, int64_t head_dim) {
+  std::vector<int32_t> positions;
+  for (int32_t t = 0; t < tokens; ++t) positions.push_back(t * 61 % 4096);
+  return rope_table(to_tensor<int32_t>(side.runtime, positions), head_dim, {},
+                    side.of(DType::kF32));
+}
+
 TEST_F(CudaRows, RopeTurnsTheHeadsOfRealModels) {
-  const RopeHeads fused{.groups = 8, .group_heads = 6, .rotated = 5, .head_dim = 128};
-  const RopeHeads plain{.groups = 3, .head_dim = 80}, odd{.groups = 5, .head_dim = 10};
-  for (const RopeHeads& heads : {fused, plain, odd}) {
-    const Shape shape{67, heads.groups * heads.group_heads * heads.head_dim};
+  struct Heads {
+    int64_t count, dim;
+  };
+  for (const Heads& heads : {Heads{32, 128}, Heads{3, 80}, Heads{5, 10}}) {
     for (const Rotation rotation : {Rotation::kForward, Rotation::kInverse}) {
       expect_close(
           [&](const Side& side) -> std::vector<Tensor> {
-            std::vector<int32_t> positions;
-            for (int32_t t = 0; t < 67; ++t) positions.push_back(t * 61 % 4096);
-            const Tensor table = rope_table(to_tensor<int32_t>(side.runtime, positions),
-                                            heads.head_dim, {}, side.of(DType::kF32));
-            Tensor x = side.input("x", shape);
-            rope_rotate(side.device(), table, heads, rotation, x);
+            Tensor x = side.input("x", {67, heads.count * heads.dim});
+            rope_rotate(side.device(), rope_table_of(side, 67, heads.dim), rotation, x);
             return {x};
           },
-          fmt::format("rope of {} heads of {}", heads.groups, heads.head_dim));
+          fmt::format("rope of {} heads of {}", heads.count, heads.dim));
     }
+  }
+}
+
+TEST_F(CudaRows, RopeTakesFusedRowsApartAndPutsThemTogether) {
+  struct Fused {
+    int64_t kv_heads, ratio, dim;
+  };
+  for (const Fused& f : {Fused{8, 4, 128}, Fused{1, 1, 64}, Fused{3, 2, 80}, Fused{2, 5, 10}}) {
+    const int64_t kv_width = f.kv_heads * f.dim, q_width = f.ratio * kv_width;
+    const std::string name = fmt::format("{} groups of {} heads of {}", f.kv_heads, f.ratio, f.dim);
+    expect_close(
+        [&](const Side& side) -> std::vector<Tensor> {
+          Qkv parts{side.output({67, q_width}), side.output({67, kv_width}),
+                    side.output({67, kv_width})};
+          rope_split(side.device(), rope_table_of(side, 67, f.dim),
+                     side.input("qkv", {67, q_width + 2 * kv_width}), parts);
+          return {parts.q_TC, parts.k_TC, parts.v_TC};
+        },
+        "split of " + name);
+    expect_close(
+        [&](const Side& side) -> std::vector<Tensor> {
+          Tensor qkv = side.output({67, q_width + 2 * kv_width});
+          rope_join(side.device(), rope_table_of(side, 67, f.dim),
+                    {side.input("q", {67, q_width}), side.input("k", {67, kv_width}),
+                     side.input("v", {67, kv_width})},
+                    qkv);
+          return {qkv};
+        },
+        "join of " + name);
   }
 }
 

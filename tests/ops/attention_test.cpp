@@ -37,22 +37,15 @@ Documents documents_of(Runtime& runtime, const Lengths& lengths, int64_t tokens)
 
 int64_t width(const AttentionShape& s) { return (s.heads + 2 * s.kv_heads) * s.head_dim; }
 
-// Column of query head h, of key head g and of value head g in a fused row.
-int64_t q_column(const AttentionShape& s, int64_t h) {
-  const int64_t ratio = s.heads / s.kv_heads;
-  return (h / ratio * (ratio + 2) + h % ratio) * s.head_dim;
-}
-int64_t k_column(const AttentionShape& s, int64_t g) {
-  const int64_t ratio = s.heads / s.kv_heads;
-  return (g * (ratio + 2) + ratio) * s.head_dim;
-}
-int64_t v_column(const AttentionShape& s, int64_t g) { return k_column(s, g) + s.head_dim; }
+// Tests keep q, k and v as one list of values: all query heads of a token, its keys, its values.
+int64_t k_column(const AttentionShape& s, int64_t g) { return (s.heads + g) * s.head_dim; }
+int64_t v_column(const AttentionShape& s, int64_t g) { return k_column(s, s.kv_heads + g); }
 
 // One query row at x[query] over keys [first, query], written to out (head_dim elements).
 void attend_row(const Values& x, const AttentionShape& s, int64_t h, int64_t query, int64_t first,
                 double* out) {
   const int64_t g = h / (s.heads / s.kv_heads);
-  const double* q = &x[static_cast<size_t>(query * width(s) + q_column(s, h))];
+  const double* q = &x[static_cast<size_t>(query * width(s) + h * s.head_dim)];
   Values scores;
   for (int64_t t = first; t <= query; ++t) {
     const double* k = &x[static_cast<size_t>(t * width(s) + k_column(s, g))];
@@ -84,39 +77,38 @@ Values composed(const Values& x, const AttentionShape& s, const Lengths& lengths
   return out;
 }
 
-// The fused form of separate q, k and v.
-Values fuse(const std::vector<Values>& qkv, const AttentionShape& s) {
+Values together(const std::vector<Values>& qkv, const AttentionShape& s) {
   const int64_t q_width = s.heads * s.head_dim, kv_width = s.kv_heads * s.head_dim;
   const int64_t tokens = static_cast<int64_t>(qkv[0].size()) / q_width;
-  Values x(static_cast<size_t>(tokens * width(s)));
-  const auto copy_head = [&](const Values& from, int64_t at, int64_t to) {
-    std::copy_n(from.begin() + at, s.head_dim, x.begin() + to);
+  Values x;
+  const auto append = [&](const Values& from, int64_t t, int64_t columns) {
+    x.insert(x.end(), from.begin() + t * columns, from.begin() + (t + 1) * columns);
   };
   for (int64_t t = 0; t < tokens; ++t) {
-    for (int64_t h = 0; h < s.heads; ++h)
-      copy_head(qkv[0], t * q_width + h * s.head_dim, t * width(s) + q_column(s, h));
-    for (int64_t g = 0; g < s.kv_heads; ++g) {
-      copy_head(qkv[1], t * kv_width + g * s.head_dim, t * width(s) + k_column(s, g));
-      copy_head(qkv[2], t * kv_width + g * s.head_dim, t * width(s) + v_column(s, g));
-    }
+    append(qkv[0], t, q_width);
+    append(qkv[1], t, kv_width);
+    append(qkv[2], t, kv_width);
   }
   return x;
 }
 
-OpCase fused_case(const std::string& name, const AttentionShape& shape, const Lengths& lengths) {
-  return {
-      .name = name,
-      .inputs = {{.name = "qkv_TC", .shape = {total(lengths), width(shape)}, .low = -2, .high = 2}},
-      .run = [=](const std::vector<Tensor>& in) -> std::vector<Tensor> {
-        return {attention_qkv(in[0], shape, documents_of(in[0].runtime(), lengths, in[0].rows()))};
-      },
-      .composed = [=](const std::vector<Values>& in) -> std::vector<Values> {
-        return {composed(in[0], shape, lengths)};
-      },
-      .slots = {&attention_forward, &attention_backward}};
+// {q, k, v}
+std::vector<Tensor> apart(Runtime& runtime, const Values& x, const AttentionShape& s, DType dtype) {
+  const int64_t tokens = static_cast<int64_t>(x.size()) / width(s);
+  const auto columns = [&](int64_t first, int64_t count) {
+    Values part;
+    for (int64_t t = 0; t < tokens; ++t) {
+      const auto row = x.begin() + t * width(s) + first;
+      part.insert(part.end(), row, row + count);
+    }
+    return from_values(runtime, part, {tokens, count}, dtype);
+  };
+  const int64_t kv_width = s.kv_heads * s.head_dim;
+  return {columns(0, s.heads * s.head_dim), columns(k_column(s, 0), kv_width),
+          columns(v_column(s, 0), kv_width)};
 }
 
-OpCase separate_case(const std::string& name, const AttentionShape& s, const Lengths& lengths) {
+OpCase attention_case(const std::string& name, const AttentionShape& s, const Lengths& lengths) {
   const int64_t tokens = total(lengths);
   return {
       .name = name,
@@ -128,19 +120,19 @@ OpCase separate_case(const std::string& name, const AttentionShape& s, const Len
                           documents_of(in[0].runtime(), lengths, in[0].rows()))};
       },
       .composed = [=](const std::vector<Values>& in) -> std::vector<Values> {
-        return {composed(fuse(in, s), s, lengths)};
+        return {composed(together(in, s), s, lengths)};
       },
       .slots = {&attention_forward, &attention_backward}};
 }
 
-REGISTER_OP_CASE(fused_case("attention_qkv_gqa2_dim8", {4, 2, 8}, {1, 7, 0, 12}));
-REGISTER_OP_CASE(fused_case("attention_qkv_gqa4_dim64", {4, 1, 64}, {66, 1, 3}));
-REGISTER_OP_CASE(fused_case("attention_qkv_dim80", {1, 1, 80}, {0, 9, 12}));
-REGISTER_OP_CASE(fused_case("attention_qkv_gqa3_dim16", {3, 1, 16}, {71, 2}));
-REGISTER_OP_CASE(fused_case("attention_qkv_dim20", {5, 1, 20}, {41}));
-REGISTER_OP_CASE(separate_case("attention_gqa1_dim32", {2, 2, 32}, {3, 70}));
-REGISTER_OP_CASE(separate_case("attention_gqa2_dim128", {2, 1, 128}, {4, 66, 0, 1}));
-REGISTER_OP_CASE(separate_case("attention_gqa32_dim8", {32, 1, 8}, {19, 6}));
+REGISTER_OP_CASE(attention_case("attention_gqa2_dim8", {4, 2, 8}, {1, 7, 0, 12}));
+REGISTER_OP_CASE(attention_case("attention_gqa4_dim64", {4, 1, 64}, {66, 1, 3}));
+REGISTER_OP_CASE(attention_case("attention_dim80", {1, 1, 80}, {0, 9, 12}));
+REGISTER_OP_CASE(attention_case("attention_gqa3_dim16", {3, 1, 16}, {71, 2}));
+REGISTER_OP_CASE(attention_case("attention_dim20", {5, 1, 20}, {41}));
+REGISTER_OP_CASE(attention_case("attention_gqa1_dim32", {2, 2, 32}, {3, 70}));
+REGISTER_OP_CASE(attention_case("attention_gqa2_dim128", {2, 1, 128}, {4, 66, 0, 1}));
+REGISTER_OP_CASE(attention_case("attention_gqa32_dim8", {32, 1, 8}, {19, 6}));
 
 // A slot's candidate for the life of the scope.
 class Choice {
@@ -175,15 +167,17 @@ Values test_rows(const AttentionShape& shape, const Lengths& lengths, double sca
   return x;
 }
 
-Result run_fused(const Values& x, const Values& dout, const AttentionShape& shape,
-                 const Lengths& lengths, DType dtype) {
+Result run(const Values& x, const Values& dout, const AttentionShape& shape, const Lengths& lengths,
+           DType dtype) {
   Runtime runtime;
   const int64_t tokens = total(lengths);
-  const Tensor qkv =
-      make_leaf(from_values(runtime, x, {tokens, width(shape)}, dtype), "qkv", dtype);
-  const Tensor out = attention_qkv(qkv, shape, documents_of(runtime, lengths, tokens));
+  std::vector<Tensor> in = apart(runtime, x, shape, dtype);
+  for (Tensor& tensor : in) tensor = make_leaf(tensor, "input", dtype);
+  const Tensor out = attention(in[0], in[1], in[2], shape, documents_of(runtime, lengths, tokens));
   backward({out}, {from_values(runtime, dout, out.shape(), dtype)});
-  return {to_values(out), to_values(leaf_of(qkv)->grad)};
+  std::vector<Values> grads;
+  for (const Tensor& tensor : in) grads.push_back(to_values(leaf_of(tensor)->grad));
+  return {to_values(out), together(grads, shape)};
 }
 
 bool same_bits(const Values& a, const Values& b) {
@@ -194,38 +188,17 @@ Values part(const Values& x, int64_t row, int64_t rows, int64_t columns) {
   return {x.begin() + row * columns, x.begin() + (row + rows) * columns};
 }
 
-TEST(Attention, FusedLayoutEqualsSeparateLayout) {
-  const AttentionShape s{6, 2, 16};
-  const Lengths lengths = {30, 75};
-  const int64_t tokens = total(lengths);
-  const std::vector<Values> qkv = {normal_values("q", tokens * 96), normal_values("k", tokens * 32),
-                                   normal_values("v", tokens * 32)};
-  const Values dout = normal_values("dout", tokens * 96);
-  const Result fused = run_fused(fuse(qkv, s), dout, s, lengths, DType::kF32);
-  Runtime runtime;
-  std::vector<Tensor> in;
-  for (const Values& x : qkv)
-    in.push_back(make_leaf(
-        from_values(runtime, x, {tokens, static_cast<int64_t>(x.size()) / tokens}, DType::kF32)));
-  const Tensor out = attention(in[0], in[1], in[2], s, documents_of(runtime, lengths, tokens));
-  backward({out}, {from_values(runtime, dout, out.shape(), DType::kF32)});
-  EXPECT_TRUE(same_bits(to_values(out), fused.out));
-  std::vector<Values> grads;
-  for (const Tensor& x : in) grads.push_back(to_values(leaf_of(x)->grad));
-  EXPECT_TRUE(same_bits(fuse(grads, s), fused.dqkv));
-}
-
 TEST(Attention, APackedDocumentEqualsTheDocumentAlone) {
   const AttentionShape s{4, 2, 16};
   const Lengths lengths = {5, 90, 1, 130};
   const int64_t columns = s.heads * s.head_dim;
   const Values x = test_rows(s, lengths), dout = normal_values("dout", total(lengths) * columns);
   for_each_candidate([&] {
-    const Result packed = run_fused(x, dout, s, lengths, DType::kF32);
+    const Result packed = run(x, dout, s, lengths, DType::kF32);
     int64_t row = 0;
     for (const int64_t length : lengths) {
-      const Result alone = run_fused(part(x, row, length, width(s)),
-                                     part(dout, row, length, columns), s, {length}, DType::kF32);
+      const Result alone = run(part(x, row, length, width(s)), part(dout, row, length, columns), s,
+                               {length}, DType::kF32);
       EXPECT_LE(rel_frobenius(part(packed.out, row, length, columns), alone.out), 1e-6);
       EXPECT_LE(rel_frobenius(part(packed.dqkv, row, length, width(s)), alone.dqkv), 1e-6);
       row += length;
@@ -242,8 +215,8 @@ TEST(Attention, EditingOneDocumentChangesNoBitOfAnother) {
   for (int64_t i = 37 * width(s); i < (37 + 80) * width(s); ++i)
     edited[static_cast<size_t>(i)] = -3 * x[static_cast<size_t>(i)] + 1;
   for (const DType dtype : {DType::kF64, DType::kF32, DType::kBF16, DType::kF16}) {
-    const Result before = run_fused(x, dout, s, lengths, dtype);
-    const Result after = run_fused(edited, dout, s, lengths, dtype);
+    const Result before = run(x, dout, s, lengths, dtype);
+    const Result after = run(edited, dout, s, lengths, dtype);
     EXPECT_TRUE(same_bits(part(before.out, 0, 37, columns), part(after.out, 0, 37, columns)));
     EXPECT_TRUE(same_bits(part(before.out, 117, 20, columns), part(after.out, 117, 20, columns)));
     EXPECT_TRUE(same_bits(part(before.dqkv, 0, 37, width(s)), part(after.dqkv, 0, 37, width(s))));
@@ -258,13 +231,13 @@ TEST(Attention, LongDocuments) {
   const Lengths lengths = {300, 2, 200};
   const Values x = rounded(test_rows(s, lengths), DType::kBF16);
   const Values dout = rounded(normal_values("dout", total(lengths) * 48), DType::kBF16);
-  const Result want = run_fused(x, dout, s, lengths, DType::kF64);
+  const Result want = run(x, dout, s, lengths, DType::kF64);
   EXPECT_LE(rel_frobenius(want.out, composed(x, s, lengths)), 1e-12);
   for_each_candidate([&] {
-    const Result f32 = run_fused(x, dout, s, lengths, DType::kF32);
+    const Result f32 = run(x, dout, s, lengths, DType::kF32);
     EXPECT_LE(rel_frobenius(f32.out, want.out), 1e-6);
     EXPECT_LE(rel_frobenius(f32.dqkv, want.dqkv), 2e-6);
-    const Result half = run_fused(x, dout, s, lengths, DType::kBF16);
+    const Result half = run(x, dout, s, lengths, DType::kBF16);
     EXPECT_LE(rel_frobenius(half.out, want.out), 4e-3);
     EXPECT_LE(rel_frobenius(half.dqkv, want.dqkv), 6e-3);
   });
@@ -279,10 +252,10 @@ TEST(Attention, TheNumberOfThreadsChangesNoBit) {
     for_each_candidate([&] {
       for (const DType dtype : {DType::kF32, DType::kBF16}) {
         const ScopedThreads one(1);
-        const Result want = run_fused(x, dout, s, lengths, dtype);
+        const Result want = run(x, dout, s, lengths, dtype);
         for (const int threads : {2, 3, 8}) {
           const ScopedThreads several(threads);
-          const Result got = run_fused(x, dout, s, lengths, dtype);
+          const Result got = run(x, dout, s, lengths, dtype);
           EXPECT_TRUE(same_bits(got.out, want.out)) << threads;
           EXPECT_TRUE(same_bits(got.dqkv, want.dqkv)) << threads;
         }
@@ -298,10 +271,10 @@ TEST(Attention, LargeScoresAreStable) {
   const Values dout = normal_values("dout", 150 * s.heads * s.head_dim);
   for (const double scale : {3.0, 5.0}) {
     const Values x = rounded(test_rows(s, lengths, scale), DType::kF32);
-    const Result want = run_fused(x, dout, s, lengths, DType::kF64);
+    const Result want = run(x, dout, s, lengths, DType::kF64);
     EXPECT_LE(rel_frobenius(want.out, composed(x, s, lengths)), 1e-12);
     for_each_candidate([&] {
-      const Result got = run_fused(x, dout, s, lengths, DType::kF32);
+      const Result got = run(x, dout, s, lengths, DType::kF32);
       EXPECT_LE(rel_frobenius(got.out, want.out), 5e-6);
       EXPECT_LE(rel_frobenius(got.dqkv, want.dqkv), 1e-4);
     });
@@ -320,7 +293,7 @@ TEST(Attention, RisingAndFallingScores) {
   }
   const Values want = composed(x, s, lengths), dout(256 * 8, 1.0);
   for_each_candidate([&] {
-    const Result got = run_fused(x, dout, s, lengths, DType::kF32);
+    const Result got = run(x, dout, s, lengths, DType::kF32);
     EXPECT_LE(rel_frobenius(got.out, want), 5e-6);
   });
 }
@@ -329,9 +302,9 @@ TEST(Attention, LogSumExpOfEveryRow) {
   const int64_t tokens = 90, dim = 16;
   const Values q = normal_values("q", tokens * 32), kv = normal_values("kv", tokens * 32);
   Runtime runtime;
-  const HeadsView qs{from_values(runtime, q, {tokens, 32}, DType::kF32), 2, dim, 0, 2, 32};
+  const HeadsView qs{from_values(runtime, q, {tokens, 32}, DType::kF32), 2, dim};
   const Tensor both = from_values(runtime, kv, {tokens, 32}, DType::kF32);
-  const HeadsView ks{both, 1, dim, 0, 1, dim}, vs{both, 1, dim, dim, 1, dim};
+  const HeadsView ks{both.columns(0, dim), 1, dim}, vs{both.columns(dim, dim), 1, dim};
   Tensor out(runtime, {tokens, 32}, DType::kF32), lse(runtime, {2, tokens}, DType::kF32);
   attention_forward(Device::kCpu, qs, ks, vs, documents_of(runtime, {tokens}, tokens), out, lse);
   for (int64_t h = 0; h < 2; ++h) {
@@ -353,8 +326,8 @@ TEST(Attention, NanInAQueryShowsInItsRow) {
   x[static_cast<size_t>(40 * width(s))] = std::nan("");
   for_each_candidate([&] {
     Runtime runtime;
-    const Tensor out = attention_qkv(from_values(runtime, x, {70, width(s)}, DType::kF32), s,
-                                     documents_of(runtime, {70}, 70));
+    const std::vector<Tensor> in = apart(runtime, x, s, DType::kF32);
+    const Tensor out = attention(in[0], in[1], in[2], s, documents_of(runtime, {70}, 70));
     EXPECT_TRUE(std::isnan(out.data<float>()[40 * 8]));
     EXPECT_FALSE(std::isnan(out.data<float>()[41 * 8]));
   });
@@ -362,11 +335,12 @@ TEST(Attention, NanInAQueryShowsInItsRow) {
 
 TEST(Attention, ArgumentsAreChecked) {
   Runtime runtime;
-  const Tensor x = zeros(runtime, {4, 40}, DType::kF32);
+  const Tensor q = zeros(runtime, {4, 24}, DType::kF32), k = zeros(runtime, {4, 8}, DType::kF32);
   const Documents documents = documents_of(runtime, {4}, 4);
-  EXPECT_THROW((void)attention_qkv(x, {4, 3, 8}, documents), InternalError);
-  EXPECT_THROW((void)attention_qkv(x, {2, 1, 8}, documents), InternalError);
-  EXPECT_NO_THROW((void)attention_qkv(x, {3, 1, 8}, documents));
+  EXPECT_THROW((void)attention(q, k, k, {3, 2, 8}, documents), InternalError);
+  EXPECT_THROW((void)attention(q, k, k, {2, 1, 8}, documents), InternalError);
+  EXPECT_THROW((void)attention(q, k, q, {3, 1, 8}, documents), InternalError);
+  EXPECT_NO_THROW((void)attention(q, k, k, {3, 1, 8}, documents));
 }
 
 // A cache of one layer, filled step by step: sequence s has lengths[s] tokens in all, `step[s]` of
@@ -409,15 +383,10 @@ class CacheRun {
     }
     cache_.cached_lengths = to_tensor(runtime_, lengths);
     cache_.cu_queries = to_tensor(runtime_, bounds);
-    const int64_t tokens = bounds.back(), ratio = shape_.heads / shape_.kv_heads;
-    const int64_t group = (ratio + 2) * shape_.head_dim, dim = shape_.head_dim;
-    const Tensor qkv = from_values(runtime_, rows, {tokens, columns}, dtype_);
-    const HeadsView q{qkv, shape_.heads, dim, 0, ratio, group};
-    const HeadsView k{qkv, shape_.kv_heads, dim, ratio * dim, 1, group};
-    const HeadsView v{qkv, shape_.kv_heads, dim, (ratio + 1) * dim, 1, group};
-    kv_cache_append(Device::kCpu, k, v, cache_);
-    Tensor out(runtime_, {tokens, shape_.heads * dim}, dtype_);
-    attention_cached(Device::kCpu, q, cache_, out);
+    const std::vector<Tensor> in = apart(runtime_, rows, shape_, dtype_);
+    kv_cache_append(Device::kCpu, in[1], in[2], cache_);
+    Tensor out = empty_like(in[0]);
+    attention_cached(Device::kCpu, {in[0], shape_.heads, shape_.head_dim}, cache_, out);
     return out;
   }
 
@@ -464,37 +433,40 @@ TEST(Attention, CachedEqualsTheWholeSequenceStepByStep) {
 }
 
 // Half of the tokens are one sequence's, the rest another's, all new, in one call.
-std::vector<Tensor> run_cache_row(const Tensor& qkv, const AttentionShape& s) {
-  Runtime& runtime = qkv.runtime();
-  const int64_t tokens = qkv.rows(), half = tokens / 2, dim = s.head_dim;
+Tensor run_cache_row(const std::vector<Tensor>& qkv, const AttentionShape& s) {
+  const Tensor& q = qkv[0];
+  Runtime& runtime = q.runtime();
+  const int64_t tokens = q.rows(), half = tokens / 2;
   const std::vector<int32_t> table = {2, 0, 3, 1}, lengths = {static_cast<int32_t>(half),
                                                               static_cast<int32_t>(tokens - half)};
   const std::vector<int32_t> bounds = {0, static_cast<int32_t>(half), static_cast<int32_t>(tokens)};
-  Tensor keys = zeros(runtime, {8, s.kv_heads * dim}, qkv.dtype()),
-         values = zeros(runtime, keys.shape(), qkv.dtype());
+  Tensor keys = zeros(runtime, {8, s.kv_heads * s.head_dim}, q.dtype()),
+         values = zeros(runtime, keys.shape(), q.dtype());
   KvCacheView cache{keys,
                     values,
                     to_tensor<int32_t>(runtime, table, {2, 2}),
                     to_tensor(runtime, lengths),
                     to_tensor(runtime, bounds),
                     2};
-  const int64_t ratio = s.heads / s.kv_heads, group = (ratio + 2) * dim;
-  const HeadsView q{qkv, s.heads, dim, 0, ratio, group};
-  const HeadsView k{qkv, s.kv_heads, dim, ratio * dim, 1, group};
-  const HeadsView v{qkv, s.kv_heads, dim, (ratio + 1) * dim, 1, group};
-  kv_cache_append(qkv.device(), k, v, cache);
-  Tensor out(runtime, {tokens, s.heads * dim}, qkv.dtype());
-  attention_cached(qkv.device(), q, cache, out);
-  return {out};
+  kv_cache_append(q.device(), qkv[1], qkv[2], cache);
+  Tensor out = empty_like(q);
+  attention_cached(q.device(), {q, s.heads, s.head_dim}, cache, out);
+  return out;
 }
 
 OpCase cached_case(const std::string& name, const AttentionShape& s) {
+  const int64_t q_width = s.heads * s.head_dim, kv_width = s.kv_heads * s.head_dim;
   return {.name = name,
-          .inputs = {{.name = "qkv_TC", .shape = {6, width(s)}}},
-          .run = [s](const std::vector<Tensor>& in) { return run_cache_row(in[0], s); },
+          .inputs = {{.name = "q_TC", .shape = {6, q_width}},
+                     {.name = "k_TC", .shape = {6, kv_width}},
+                     {.name = "v_TC", .shape = {6, kv_width}}},
+          .run = [s](const std::vector<Tensor>& in) -> std::vector<Tensor> {
+            return {run_cache_row(in, s)};
+          },
           .composed = [s](const std::vector<Values>& in) -> std::vector<Values> {
-            const int64_t tokens = static_cast<int64_t>(in[0].size()) / width(s);
-            return {composed(in[0], s, {tokens / 2, tokens - tokens / 2})};
+            const Values x = together(in, s);
+            const int64_t tokens = static_cast<int64_t>(x.size()) / width(s);
+            return {composed(x, s, {tokens / 2, tokens - tokens / 2})};
           },
           .slots = {&kv_cache_append, &attention_cached},
           .differentiable = 0};

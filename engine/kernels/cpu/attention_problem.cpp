@@ -112,17 +112,6 @@ void add_backward_items(AttentionProblem& problem) {
 
 }  // namespace
 
-RawHeads::RawHeads(const HeadsView& view)
-    : data(view.x_TC.raw()),
-      row_stride(view.x_TC.row_stride()),
-      first(view.first),
-      per_group(view.per_group),
-      group_stride(view.group_stride),
-      head_dim(view.head_dim) {}
-
-RawHeads::RawHeads(const Tensor& x_TC, int64_t dim)
-    : data(x_TC.raw()), row_stride(x_TC.row_stride()), group_stride(dim), head_dim(dim) {}
-
 AttentionProblem forward_problem(const HeadsView& q, const HeadsView& k, const HeadsView& v,
                                  const Documents& documents, Tensor& out_TC, Tensor& lse_HT) {
   AttentionProblem problem;

@@ -20,15 +20,15 @@ inline constexpr int64_t kKeyTile = 64;
 // HeadsView on raw memory.
 struct RawHeads {
   void* data = nullptr;
-  int64_t row_stride = 0, first = 0, per_group = 1, group_stride = 0, head_dim = 0;
+  int64_t row_stride = 0, head_dim = 0;
 
   RawHeads() = default;
-  explicit RawHeads(const HeadsView& view);
-  RawHeads(const Tensor& x_TC, int64_t dim);  // head j at column j * dim
+  explicit RawHeads(const HeadsView& view) : RawHeads(view.x_TC, view.head_dim) {}
+  RawHeads(const Tensor& x_TC, int64_t dim)
+      : data(x_TC.raw()), row_stride(x_TC.row_stride()), head_dim(dim) {}
   template <class T>
   [[nodiscard]] T* at(int64_t row, int64_t head) const {
-    return static_cast<T*>(data) + row * row_stride + first + head / per_group * group_stride +
-           head % per_group * head_dim;
+    return static_cast<T*>(data) + row * row_stride + head * head_dim;
   }
 };
 

@@ -57,7 +57,7 @@ template <class T>
   return {.q = heads_of<const T>(p.q),
           .k = heads_of<const T>(p.k),
           .v = heads_of<const T>(p.v),
-          .dout = heads_of<const T>(side_by_side(p.dout_TC, p.q.heads, p.q.head_dim)),
+          .dout = heads_of<const T>({p.dout_TC, p.q.heads, p.q.head_dim}),
           .dq = heads_of<T>(p.dq),
           .dk = heads_of<T>(p.dk),
           .dv = heads_of<T>(p.dv),
@@ -69,7 +69,7 @@ template <class T>
           .ratio = FastDivide(p.ratio()),
           .scale = 1.0f / std::sqrt(static_cast<float>(p.q.head_dim)),
           .packed = heads_on_16_bytes(p.q) && heads_on_16_bytes(p.k) && heads_on_16_bytes(p.v) &&
-                    heads_on_16_bytes(side_by_side(p.dout_TC, p.q.heads, p.q.head_dim))};
+                    heads_on_16_bytes(p.dout_TC, p.q.head_dim)};
 }
 
 // The two passes of `flash_mma` and of `flash_wgmma`.

@@ -113,27 +113,6 @@ class Cudnn {
   std::map<GraphKey, Plan> plans_;
 };
 
-HeadsLayout layout_of(const HeadsView& view) { return {head_stride(view), view.x_TC.row_stride()}; }
-
-// As the heads will lie in a copy.
-HeadsLayout copy_layout_of(const HeadsView& view) {
-  return {view.head_dim, view.heads * view.head_dim};
-}
-// The view itself where its heads are evenly spaced.
-HeadsLayout even_layout_of(const HeadsView& view) {
-  const HeadsLayout layout = layout_of(view);
-  return layout.head != 0 ? layout : copy_layout_of(view);
-}
-// Of dK and dV.
-HeadsLayout shared_layout_of(const HeadsView& view, int64_t heads) {
-  return view.heads < heads ? copy_layout_of(view) : layout_of(view);
-}
-HeadsView even_copy(const HeadsView& view) {
-  return side_by_side(Tensor(view.x_TC.runtime(), {view.x_TC.rows(), view.heads * view.head_dim},
-                             view.x_TC.dtype(), MemoryTag::kWorkspace),
-                      view.heads, view.head_dim);
-}
-
 GraphKey key_of(const HeadsView& q, const HeadsView& k, const HeadsView& v, const Tensor& out_TC,
                 const Documents& documents) {
   return {.documents = documents.cu_seqlens.numel() - 1,
@@ -142,10 +121,10 @@ GraphKey key_of(const HeadsView& q, const HeadsView& k, const HeadsView& v, cons
           .heads = q.heads,
           .kv_heads = k.heads,
           .dim = q.head_dim,
-          .q = even_layout_of(q),
-          .k = layout_of(k),
-          .v = layout_of(v),
-          .out = {q.head_dim, out_TC.row_stride()},
+          .row = {.q = q.x_TC.row_stride(),
+                  .k = k.x_TC.row_stride(),
+                  .v = v.x_TC.row_stride(),
+                  .out = out_TC.row_stride()},
           .dtype = q.x_TC.dtype()};
 }
 
@@ -153,10 +132,10 @@ GraphKey key_of(const Tensor& dout_TC, const HeadsView& q, const HeadsView& k, c
                 const Tensor& out_TC, const Documents& documents, const HeadsView& dq,
                 const HeadsView& dk, const HeadsView& dv) {
   GraphKey key = key_of(q, k, v, out_TC, documents);
-  key.dout = {q.head_dim, dout_TC.row_stride()};
-  key.dq = even_layout_of(dq);
-  key.dk = shared_layout_of(dk, q.heads);
-  key.dv = shared_layout_of(dv, q.heads);
+  key.row.dout = dout_TC.row_stride();
+  key.row.dq = dq.x_TC.row_stride();
+  key.row.dk = dk.x_TC.row_stride();
+  key.row.dv = dv.x_TC.row_stride();
   key.backward = true;
   const KernelTuning* tuning = tuning_of(q.x_TC.runtime());
   key.deterministic = tuning != nullptr && !tuning->measure;
@@ -164,19 +143,16 @@ GraphKey key_of(const Tensor& dout_TC, const HeadsView& q, const HeadsView& k, c
 }
 
 // What does not need a graph to be known.
-bool may_take(const GraphKey& key, std::initializer_list<HeadsView> views) {
+bool may_take(const GraphKey& key, std::initializer_list<Tensor> tensors) {
   if (key.tokens == 0 || key.documents == 0 || key.longest == 0) return false;
   if (key.dtype != DType::kBF16 && key.dtype != DType::kF16) return false;
-  if (key.dim % 8 != 0 || key.dim > 128 || key.k.head == 0 || key.v.head == 0) return false;
+  if (key.dim % 8 != 0 || key.dim > 128) return false;
   constexpr int64_t kMostOffset = (int64_t{1} << 31) - 1;  // offsets are i32
-  for (const HeadsView& view : views) {
-    if (!heads_on_16_bytes(view) || key.tokens * view.x_TC.row_stride() > kMostOffset) return false;
+  for (const Tensor& x_TC : tensors) {
+    if (!heads_on_16_bytes(x_TC, key.dim) || key.tokens * x_TC.row_stride() > kMostOffset)
+      return false;
   }
-  return cuda_backend(views.begin()->x_TC).capability() >= kLowestCapability;
-}
-
-void* start_of(const HeadsView& view) {
-  return static_cast<std::byte*>(view.x_TC.raw()) + view.first * size_of(view.x_TC.dtype());
+  return cuda_backend(*tensors.begin()).capability() >= kLowestCapability;
 }
 
 // Lengths and, for every name with its distance between tokens, offsets.
@@ -197,18 +173,16 @@ RaggedBounds add_bounds(const Documents& documents,
 void forward(const HeadsView& q, const HeadsView& k, const HeadsView& v, const Documents& documents,
              Tensor& out_TC, Tensor& lse_HT) {
   const GraphKey key = key_of(q, k, v, out_TC, documents);
-  HeadsView even_q = q;
-  if (head_stride(q) == 0) copy_heads(q, even_q = even_copy(q));
   const Tensor stats_TH(out_TC.runtime(), {key.tokens, key.heads}, DType::kF32,
                         MemoryTag::kWorkspace);
-  Pointers pointers{{kQ, start_of(even_q)},
-                    {kK, start_of(k)},
-                    {kV, start_of(v)},
+  Pointers pointers{{kQ, q.x_TC.raw()},
+                    {kK, k.x_TC.raw()},
+                    {kV, v.x_TC.raw()},
                     {kOut, out_TC.raw()},
                     {kStats, stats_TH.raw()}};
   const RaggedBounds bounds = add_bounds(
       documents,
-      {{kQ, key.q.row}, {kK, key.k.row}, {kV, key.v.row}, {kOut, key.out.row}, {kStats, key.heads}},
+      {{kQ, key.row.q}, {kK, key.row.k}, {kV, key.row.v}, {kOut, key.row.out}, {kStats, key.heads}},
       pointers);
   CudaBackend& backend = cuda_backend(out_TC);
   backend.resource<Cudnn>().run(key, pointers, out_TC.runtime(), "attention_forward");
@@ -220,38 +194,31 @@ void backward(const Tensor& dout_TC, const HeadsView& q, const HeadsView& k, con
               const Tensor& out_TC, const Tensor& lse_HT, const Documents& documents, HeadsView& dq,
               HeadsView& dk, HeadsView& dv) {
   const GraphKey key = key_of(dout_TC, q, k, v, out_TC, documents, dq, dk, dv);
-  const bool shared = k.heads < q.heads;
-  HeadsView even_q = q, even_dq = dq, own_dk = dk, own_dv = dv;
-  if (head_stride(q) == 0) copy_heads(q, even_q = even_copy(q));
-  if (head_stride(dq) == 0) even_dq = even_copy(dq);
-  if (shared) own_dk = even_copy(dk), own_dv = even_copy(dv);
   Tensor stats_TH(out_TC.runtime(), {key.tokens, key.heads}, DType::kF32, MemoryTag::kWorkspace);
   transpose_statistics(lse_HT, stats_TH);
-  Pointers pointers{{kQ, start_of(even_q)},   {kK, start_of(k)},       {kV, start_of(v)},
-                    {kOut, out_TC.raw()},     {kDout, dout_TC.raw()},  {kStats, stats_TH.raw()},
-                    {kDq, start_of(even_dq)}, {kDk, start_of(own_dk)}, {kDv, start_of(own_dv)}};
+  Pointers pointers{{kQ, q.x_TC.raw()},   {kK, k.x_TC.raw()},     {kV, v.x_TC.raw()},
+                    {kOut, out_TC.raw()}, {kDout, dout_TC.raw()}, {kStats, stats_TH.raw()},
+                    {kDq, dq.x_TC.raw()}, {kDk, dk.x_TC.raw()},   {kDv, dv.x_TC.raw()}};
   const RaggedBounds bounds = add_bounds(documents,
-                                         {{kQ, key.q.row},
-                                          {kK, key.k.row},
-                                          {kV, key.v.row},
-                                          {kOut, key.out.row},
-                                          {kDout, key.dout.row},
+                                         {{kQ, key.row.q},
+                                          {kK, key.row.k},
+                                          {kV, key.row.v},
+                                          {kOut, key.row.out},
+                                          {kDout, key.row.dout},
                                           {kStats, key.heads},
-                                          {kDq, key.dq.row},
-                                          {kDk, key.dk.row},
-                                          {kDv, key.dv.row}},
+                                          {kDq, key.row.dq},
+                                          {kDk, key.row.dk},
+                                          {kDv, key.row.dv}},
                                          pointers);
   CudaBackend& backend = cuda_backend(out_TC);
   backend.resource<Cudnn>().run(key, pointers, out_TC.runtime(), "attention_backward");
   backend.launched("attention_backward");
-  if (head_stride(dq) == 0) copy_heads(even_dq, dq);
-  if (shared) copy_heads(own_dk, dk), copy_heads(own_dv, dv);
 }
 
 bool takes_forward(const HeadsView& q, const HeadsView& k, const HeadsView& v,
                    const Documents& documents, Tensor& out_TC, Tensor&) {
   const GraphKey key = key_of(q, k, v, out_TC, documents);
-  return may_take(key, {q, k, v, side_by_side(out_TC, q.heads, q.head_dim)}) &&
+  return may_take(key, {q.x_TC, k.x_TC, v.x_TC, out_TC}) &&
          cuda_backend(out_TC).resource<Cudnn>().takes(key, out_TC.runtime());
 }
 
@@ -259,9 +226,8 @@ bool takes_backward(const Tensor& dout_TC, const HeadsView& q, const HeadsView& 
                     const HeadsView& v, const Tensor& out_TC, const Tensor&,
                     const Documents& documents, HeadsView& dq, HeadsView& dk, HeadsView& dv) {
   const GraphKey key = key_of(dout_TC, q, k, v, out_TC, documents, dq, dk, dv);
-  return key.dk.head != 0 && key.dv.head != 0 &&
-         may_take(key, {q, k, v, side_by_side(out_TC, q.heads, q.head_dim),
-                        side_by_side(dout_TC, q.heads, q.head_dim), dq, dk, dv}) &&
+  return may_take(key, {q.x_TC, k.x_TC, v.x_TC, out_TC, dout_TC, dq.x_TC, dk.x_TC, dv.x_TC}) &&
+         dk.x_TC.contiguous() && dv.x_TC.contiguous() &&
          cuda_backend(out_TC).resource<Cudnn>().takes(key, out_TC.runtime());
 }
 

@@ -29,9 +29,9 @@ class GraphBuilder {
     set_common(options);
     options.set_generate_stats(true);
     auto [out, stats] =
-        graph_->sdpa(heads(kQ, key_.heads, key_.q), heads(kK, key_.kv_heads, key_.k),
-                     heads(kV, key_.kv_heads, key_.v), options);
-    set_heads(out, kOut, key_.heads, key_.out);
+        graph_->sdpa(heads(kQ, key_.heads, key_.row.q), heads(kK, key_.kv_heads, key_.row.k),
+                     heads(kV, key_.kv_heads, key_.row.v), options);
+    set_heads(out, kOut, key_.heads, key_.row.out);
     set_statistics(stats);
     stats->set_output(true);
     return graph_;
@@ -43,13 +43,13 @@ class GraphBuilder {
     options.set_deterministic_algorithm(key_.deterministic);
     auto stats = graph_->tensor(fe::graph::Tensor_attributes());
     set_statistics(stats);
-    auto [dq, dk, dv] =
-        graph_->sdpa_backward(heads(kQ, key_.heads, key_.q), heads(kK, key_.kv_heads, key_.k),
-                              heads(kV, key_.kv_heads, key_.v), heads(kOut, key_.heads, key_.out),
-                              heads(kDout, key_.heads, key_.dout), stats, options);
-    set_heads(dq, kDq, key_.heads, key_.dq);
-    set_heads(dk, kDk, key_.kv_heads, key_.dk);
-    set_heads(dv, kDv, key_.kv_heads, key_.dv);
+    auto [dq, dk, dv] = graph_->sdpa_backward(
+        heads(kQ, key_.heads, key_.row.q), heads(kK, key_.kv_heads, key_.row.k),
+        heads(kV, key_.kv_heads, key_.row.v), heads(kOut, key_.heads, key_.row.out),
+        heads(kDout, key_.heads, key_.row.dout), stats, options);
+    set_heads(dq, kDq, key_.heads, key_.row.dq);
+    set_heads(dk, kDk, key_.kv_heads, key_.row.dk);
+    set_heads(dv, kDv, key_.kv_heads, key_.row.dv);
     return graph_;
   }
 
@@ -71,20 +71,19 @@ class GraphBuilder {
                               .set_stride({1, 1, 1, 1})
                               .set_data_type(fe::DataType_t::INT32));
   }
-  Attributes heads(int64_t name, int64_t count, const HeadsLayout& layout) {
+  Attributes heads(int64_t name, int64_t count, int64_t row) {
     Attributes tensor = graph_->tensor(fe::graph::Tensor_attributes());
-    set_layout(tensor, name, count, layout);
+    set_layout(tensor, name, count, row);
     return tensor;
   }
-  void set_heads(const Attributes& tensor, int64_t name, int64_t count, const HeadsLayout& layout) {
-    set_layout(tensor, name, count, layout);
+  void set_heads(const Attributes& tensor, int64_t name, int64_t count, int64_t row) {
+    set_layout(tensor, name, count, row);
     tensor->set_output(true);
   }
-  void set_layout(const Attributes& tensor, int64_t name, int64_t count,
-                  const HeadsLayout& layout) {
+  void set_layout(const Attributes& tensor, int64_t name, int64_t count, int64_t row) {
     tensor->set_uid(name)
         .set_dim({key_.documents, count, key_.longest, key_.dim})
-        .set_stride({key_.longest * layout.row, layout.head, layout.row, 1})
+        .set_stride({key_.longest * row, key_.dim, row, 1})
         .set_ragged_offset(offsets(name));
   }
   // log-sum-exp, [T, H].
@@ -108,10 +107,9 @@ std::shared_ptr<Graph> attention_graph(const GraphKey& key) {
   return key.backward ? builder.backward() : builder.forward();
 }
 
-// f32 gradients of queries, and of keys and values per query head, where rows may be those of a
-// fused tensor.
+// f32: gradients of queries, and of keys and values per query head; a sum per row.
 int64_t most_attention_workspace(const GraphKey& key) {
-  return (int64_t{32} << 20) + 24 * key.tokens * key.heads * key.dim;
+  return (int64_t{32} << 20) + key.tokens * key.heads * (12 * key.dim + 4);
 }
 
 }  // namespace ink::cudnn

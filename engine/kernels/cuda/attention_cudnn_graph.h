@@ -21,6 +21,8 @@
 //     them behind the last one since 9.6, and that is where ragged_bounds() puts them.
 //   * It sums gradients of shared heads from a copy per query head: the stride of dK and dV times
 //     the heads of a group, 4 bytes per element. So dK and dV are packed here: T * H * D elements.
+//   * Heads lie at one distance (a stride of the tensor): rope_qkv() brings those of a fused wqkv,
+//     which lie in groups, side by side.
 #pragma once
 
 #include <cudnn_frontend.h>
@@ -37,15 +39,14 @@ namespace ink::cudnn {
 enum Name : int64_t { kQ = 1, kK, kV, kOut, kStats, kDout, kDq, kDk, kDv, kLengths };
 constexpr int64_t kOffset = 100;
 
-struct HeadsLayout {
-  int64_t head = 0, row = 0;
-  auto operator<=>(const HeadsLayout&) const = default;
-};
-
-// What a graph is built for: shapes, distances in elements, and nothing of a step.
+// What a graph is built for: shapes, and nothing of a step.
 struct GraphKey {
   int64_t documents = 0, longest = 0, tokens = 0, heads = 0, kv_heads = 0, dim = 0;
-  HeadsLayout q, k, v, out, dout, dq, dk, dv;
+  // Elements from one token to the next in the tensors of the same names.
+  struct Rows {
+    int64_t q = 0, k = 0, v = 0, out = 0, dout = 0, dq = 0, dk = 0, dv = 0;
+    auto operator<=>(const Rows&) const = default;
+  } row;
   DType dtype = DType::kBF16;
   bool backward = false, deterministic = false;
   auto operator<=>(const GraphKey&) const = default;

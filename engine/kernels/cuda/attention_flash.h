@@ -14,16 +14,15 @@ namespace ink {
   const int capability = cuda_backend(q.x_TC).capability();
   return (dtype == DType::kF16 || (dtype == DType::kBF16 && capability >= 80)) &&
          (q.head_dim == 64 || q.head_dim == 128) && heads_on_16_bytes(q) && heads_on_16_bytes(k) &&
-         heads_on_16_bytes(v) && evenly_spaced(q, q.heads / k.heads);
+         heads_on_16_bytes(v);
 }
 
 [[nodiscard]] inline bool flash_takes_backward(const Tensor& dout_TC, const HeadsView& q,
                                                const HeadsView& k, const HeadsView& v,
                                                const HeadsView& dq, const HeadsView& dk,
                                                const HeadsView& dv) {
-  return flash_takes(q, k, v) && heads_on_16_bytes(side_by_side(dout_TC, q.heads, q.head_dim)) &&
-         heads_on_16_bytes(dq) && heads_on_16_bytes(dk) && heads_on_16_bytes(dv) &&
-         evenly_spaced(dq, q.heads / k.heads);
+  return flash_takes(q, k, v) && heads_on_16_bytes(dout_TC, q.head_dim) && heads_on_16_bytes(dq) &&
+         heads_on_16_bytes(dk) && heads_on_16_bytes(dv);
 }
 
 // Calls f.operator()<T, head_dim>().

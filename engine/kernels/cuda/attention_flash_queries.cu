@@ -105,7 +105,7 @@ __global__ void __launch_bounds__(kFlashThreads)
     __syncthreads();
     if (C::kStages == 1 && more) load_stage(shared.stage[0], first + C::kKeys);
   }
-  const GroupRows<T> to = shared.place.group(a.dq);
+  const Heads<T> to = shared.place.group(a.dq);
   store_rows<T>(dq, a.scale, shared.q, mine.row, shared.rows.count,
                 [&](int row) { return shared.rows.in(to, row); });
 }

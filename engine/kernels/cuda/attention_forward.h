@@ -45,7 +45,7 @@ template <class T>
   return {.q = heads_of<const T>(p.q),
           .k = heads_of<const T>(p.k),
           .v = heads_of<const T>(p.v),
-          .out = heads_of<T>(side_by_side(p.out_TC, p.q.heads, p.q.head_dim)),
+          .out = heads_of<T>({p.out_TC, p.q.heads, p.q.head_dim}),
           .lse = p.lse,
           .tokens = p.out_TC.rows(),
           .items = static_cast<const AttentionItem*>(items.raw()),

@@ -29,8 +29,8 @@ struct BlockPlace {
     return {item, item.tile * size, size, ratio};
   }
   template <class T>
-  [[nodiscard]] __device__ __forceinline__ GroupRows<T> group(const Heads<T>& heads) const {
-    return heads.group(head, ratio.divisor());
+  [[nodiscard]] __device__ __forceinline__ Heads<T> group(const Heads<T>& heads) const {
+    return heads.from(head);
   }
 };
 

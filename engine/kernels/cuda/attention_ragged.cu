@@ -1,8 +1,7 @@
-// Memory-bound: copy_heads and transpose_statistics read and write every byte once.
+// Memory-bound: transpose_statistics reads and writes every byte once.
 #include <algorithm>
 
 #include "engine/kernels/cuda/attention_ragged.h"
-#include "engine/kernels/cuda/attention_rows.h"
 #include "engine/kernels/cuda/device.cuh"
 #include "engine/kernels/cuda/launch.h"
 #include "engine/kernels/cuda/scan.cuh"
@@ -46,17 +45,6 @@ __global__ void __launch_bounds__(kScanThreads)
   if (thread == 0) start_at(documents, tokens);
 }
 
-// A token per block, a 16-byte chunk per thread.
-__global__ void __launch_bounds__(kThreads)
-    copy_chunks(Heads<const uint16_t> from, Heads<uint16_t> to, FastDivide per_head,
-                int32_t per_token) {
-  const int64_t token = blockIdx.x;
-  for (auto i = static_cast<int32_t>(threadIdx.x); i < per_token; i += kThreads) {
-    const int32_t head = per_head.quotient(i), chunk = i - head * per_head.divisor();
-    store_pack(to.at(token, head) + chunk * 8, load_pack<8>(from.at(token, head) + chunk * 8));
-  }
-}
-
 constexpr int kSide = 32, kSideRows = kThreads / kSide;
 struct TransposeShared {
   float tile[kSide][kSide + 1];
@@ -76,11 +64,6 @@ __global__ void __launch_bounds__(kThreads)
     if (column + i < columns && row + x < rows)
       to[(column + i) * rows + row + x] = shared.tile[x][i];
   }
-}
-
-Heads<uint16_t> halves_of(const HeadsView& view) {
-  return {static_cast<uint16_t*>(view.x_TC.raw()) + view.first, view.x_TC.row_stride(),
-          view.group_stride, FastDivide(view.per_group), static_cast<int32_t>(view.head_dim)};
 }
 
 }  // namespace
@@ -103,27 +86,6 @@ RaggedBounds ragged_bounds(const Documents& documents, std::span<const int64_t> 
          static_cast<int32_t>(kinds), given, bounds.lengths.data<int32_t>(),
          bounds.offsets.data<int32_t>());
   return bounds;
-}
-
-int64_t head_stride(const HeadsView& view) {
-  if (view.per_group == 1) return view.group_stride;
-  const bool in_a_row =
-      view.heads <= view.per_group || view.group_stride == view.per_group * view.head_dim;
-  return in_a_row ? view.head_dim : 0;
-}
-
-void copy_heads(const HeadsView& from, const HeadsView& to) {
-  CHECK(heads_on_16_bytes(from) && heads_on_16_bytes(to) && size_of(from.x_TC.dtype()) == 2,
-        "heads of {} are not on 16 bytes", name_of(from.x_TC.dtype()));
-  CudaBackend& backend = cuda_backend(to.x_TC);
-  const int64_t per_head = from.head_dim / 8;
-  const Heads<uint16_t> source = halves_of(from);
-  launch(backend, "attention_copy_heads",
-         {.grid = dim3(blocks_for(from.x_TC.rows(), 1), 1, 1), .block = dim3(kThreads, 1, 1)},
-         copy_chunks,
-         Heads<const uint16_t>{source.data, source.row_stride, source.group_stride,
-                               source.per_group, source.head_dim},
-         halves_of(to), FastDivide(per_head), static_cast<int32_t>(per_head * from.heads));
 }
 
 void transpose_statistics(const Tensor& from, Tensor& to) {

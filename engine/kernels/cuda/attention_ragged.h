@@ -1,5 +1,5 @@
 // A packed stream as a library of padded batches wants it: lengths and element offsets per
-// document, heads at one distance, statistics by token. Small copies beside an attention.
+// document, statistics by token. Small copies beside an attention.
 #pragma once
 
 #include <span>
@@ -18,11 +18,6 @@ struct RaggedBounds {
 };
 [[nodiscard]] RaggedBounds ragged_bounds(const Documents& documents,
                                          std::span<const int64_t> strides);
-
-// Distance between neighbouring heads, 0 where it is not always the same.
-[[nodiscard]] int64_t head_stride(const HeadsView& view);
-// Same heads, same head_dim, both on 16 bytes.
-void copy_heads(const HeadsView& from, const HeadsView& to);
 
 // f32 [R, C] -> [C, R].
 void transpose_statistics(const Tensor& from, Tensor& to);

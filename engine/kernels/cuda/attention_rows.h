@@ -14,62 +14,39 @@
 
 namespace ink {
 
-// Rows of one group of heads, evenly spaced.
-template <class T>
-struct GroupRows {
-  T* first = nullptr;  // row 0 of the tensor in the group's first head
-  int64_t row_stride = 0, head_stride = 0;
-  INK_HOST_DEVICE T* at(int64_t row, int32_t head_of_group) const {
-    return first + row * row_stride + head_of_group * head_stride;
-  }
-};
-
 // HeadsView on device memory.
 template <class T>
 struct Heads {
   T* data = nullptr;
-  int64_t row_stride = 0, group_stride = 0;
-  FastDivide per_group;
+  int64_t row_stride = 0;
   int32_t head_dim = 0;
 
-  INK_HOST_DEVICE int64_t column(int32_t head) const {
-    const int32_t group = per_group.quotient(head);
-    return group * group_stride + (head - group * per_group.divisor()) * int64_t{head_dim};
-  }
   INK_HOST_DEVICE T* at(int64_t row, int32_t head) const {
-    return data + row * row_stride + column(head);
+    return data + row * row_stride + int64_t{head} * head_dim;
   }
-  // Heads [head, head + count).
-  INK_HOST_DEVICE GroupRows<T> group(int32_t head, int32_t count) const {
-    return {data + column(head), row_stride, count > 1 ? column(head + 1) - column(head) : 0};
-  }
+  // Those from `head` on.
+  INK_HOST_DEVICE Heads from(int32_t head) const { return {at(0, head), row_stride, head_dim}; }
 };
 
 template <class T>
 [[nodiscard]] Heads<T> heads_of(const HeadsView& view) {
-  return {view.x_TC.data<std::remove_const_t<T>>() + view.first, view.x_TC.row_stride(),
-          view.group_stride, FastDivide(view.per_group), static_cast<int32_t>(view.head_dim)};
-}
-// Head j at column j * head_dim.
-[[nodiscard]] inline HeadsView side_by_side(const Tensor& x_TC, int64_t heads, int64_t head_dim) {
-  return {x_TC, heads, head_dim, 0, heads, heads * head_dim};
+  return {view.x_TC.data<std::remove_const_t<T>>(), view.x_TC.row_stride(),
+          static_cast<int32_t>(view.head_dim)};
 }
 
 // A cache row holds the heads side by side.
 [[nodiscard]] inline HeadsView cached_heads(const Tensor& cache, int64_t head_dim) {
-  return side_by_side(cache, cache.cols() / head_dim, head_dim);
+  return {cache, cache.cols() / head_dim, head_dim};
 }
 
-// Every `ratio` heads that share a key head have one distance between neighbours.
-[[nodiscard]] inline bool evenly_spaced(const HeadsView& view, int64_t ratio) {
-  return ratio == 1 || view.per_group == 1 || view.per_group % ratio == 0;
-}
 // Every head of every row starts on 16 bytes.
+[[nodiscard]] inline bool heads_on_16_bytes(const Tensor& x_TC, int64_t head_dim) {
+  const int64_t size = size_of(x_TC.dtype());
+  return reinterpret_cast<uintptr_t>(x_TC.raw()) % 16 == 0 && head_dim * size % 16 == 0 &&
+         x_TC.row_stride() * size % 16 == 0;
+}
 [[nodiscard]] inline bool heads_on_16_bytes(const HeadsView& view) {
-  const int64_t size = size_of(view.x_TC.dtype());
-  const auto aligned = [&](int64_t elements) { return elements * size % 16 == 0; };
-  return reinterpret_cast<uintptr_t>(view.x_TC.raw()) % 16 == 0 && aligned(view.first) &&
-         aligned(view.group_stride) && aligned(view.head_dim) && aligned(view.x_TC.row_stride());
+  return heads_on_16_bytes(view.x_TC, view.head_dim);
 }
 
 // One tile of one sequence. A tile without queries is no work.
@@ -103,7 +80,7 @@ struct RowTile {
   INK_HOST_DEVICE int32_t position(int row) const { return offset + query(row); }
   // Where the row lies in the heads of its group.
   template <class T>
-  INK_HOST_DEVICE T* in(const GroupRows<T>& group, int row) const {
+  INK_HOST_DEVICE T* in(const Heads<T>& group, int row) const {
     const int32_t at = query(row);
     return group.at(token(at), head(row, at));
   }

@@ -99,7 +99,7 @@ __device__ __forceinline__ void load_tile(AnyTile& tile, int there, Source sourc
 // The same for the rows of a group of heads.
 template <class AnyTile, class T>
 __device__ __forceinline__ void load_rows(AnyTile& tile, const RowTile& rows,
-                                          const GroupRows<T>& group) {
+                                          const Heads<T>& group) {
   load_tile(tile, rows.count, [&](int row) { return rows.in(group, row); });
 }
 

@@ -97,7 +97,7 @@ __device__ __forceinline__ void consume(const BackwardArguments<typename C::Type
   for (int tile = 2 * seen; tile < 2 * passes; ++tile) ring.skip(tile);
   // The warps' products with q are done: its rows make way for the result's.
   meet_warps(consumer);
-  const GroupRows<T> to = place.group(a.dq);
+  const Heads<T> to = place.group(a.dq);
   store_rows<T>(dq, a.scale, shared.q, mine.row, rows.count,
                 [&](int row) { return rows.in(to, row); });
 }

@@ -51,7 +51,7 @@ struct Problem {
     if (product == kForward) {
       linear_forward(Device::kCpu, x, w, {}, y);
     } else if (product == kInput) {
-      linear_backward_input(Device::kCpu, dy, w, dx);
+      linear_backward_input(Device::kCpu, dy, w, WriteMode::kOverwrite, dx);
     } else {
       linear_backward_weight(Device::kCpu, dy, x, WriteMode::kAccumulate, dw);
     }

@@ -62,7 +62,8 @@ void products(Bench& bench, const Layer& layer, int64_t T, int64_t I, int64_t O)
                 });
   shape["T"] = T;
   bench.measure("dx", shape, {.bytes = 0, .flops = flops}, count, [&](int set) {
-    linear_backward_input(Device::kCuda, of(set).y_TO, of(set).w_OI, of(set).x_TI);
+    linear_backward_input(Device::kCuda, of(set).y_TO, of(set).w_OI, WriteMode::kOverwrite,
+                          of(set).x_TI);
   });
   // Algorithms are tried where the result is overwritten, as in the first micro-batch of a step.
   linear_backward_weight(Device::kCuda, of(0).y_TO, of(0).x_TI, WriteMode::kOverwrite, dw_OI);

@@ -2,6 +2,7 @@
 
 #include <map>
 #include <memory>
+#include <utility>
 
 namespace ink {
 namespace {
@@ -13,14 +14,16 @@ struct Pending {
 };
 using Frontier = std::map<uint64_t, Pending>;
 
+// A sum may be shared with another consumer of the same gradient: nothing writes into memory that
+// others hold.
+bool writable(const Tensor& sum) { return sum.sole_owner() && sum.contiguous(); }
+
 void add_into(Tensor& sum, const Tensor& grad) {
   if (!sum.defined()) {
     sum = grad;
     return;
   }
-  // The sum may be shared with another consumer of the same gradient: never write into memory that
-  // others hold.
-  if (!sum.sole_owner() || !sum.contiguous()) {
+  if (!writable(sum)) {
     Tensor own = empty_like(sum);
     cast(sum.device(), sum, own);
     sum = own;
@@ -65,10 +68,35 @@ void deliver(Frontier& frontier, const Node::Edge& edge, const Tensor& grad) {
   }
 }
 
+// The gradient that waits at the other end of an edge, for a node that adds to it; no longer
+// waiting then.
+Tensor take_sum(Frontier& frontier, const Node::Edge& edge) {
+  if (!edge.node) return {};
+  const auto found = frontier.find(edge.node->sequence);
+  if (found == frontier.end()) return {};
+  Tensor& sum = found->second.grads[static_cast<size_t>(edge.output)];
+  return sum.defined() && writable(sum) ? std::exchange(sum, {}) : Tensor();
+}
+
+Grads gradients_of(Frontier& frontier, Node& node, Grads& dys) {
+  if (!node.adds) return node.backward(node, dys);
+  std::vector<const void*> taken;
+  for (const Node::Edge& edge : node.edges) {
+    node.sums.push_back(take_sum(frontier, edge));
+    taken.push_back(node.sums.back().raw());
+  }
+  Grads grads = node.backward(node, dys);
+  node.sums.clear();
+  for (size_t i = 0; i < taken.size() && i < grads.size(); ++i)
+    CHECK(taken[i] == nullptr || grads[i].raw() == taken[i],
+          "[{}] lost the gradient that it was to add to", node.op);
+  return grads;
+}
+
 void run(Frontier& frontier, Pending pending) {
   Node& node = *pending.node;
   CHECK(node.backward != nullptr, "[{}] backward ran twice through the same graph", node.op);
-  Grads grads = node.backward(node, pending.grads);
+  Grads grads = gradients_of(frontier, node, pending.grads);
   pending.grads.clear();
   CHECK(grads.size() == node.edges.size(), "[{}] returned {} gradients for {} inputs", node.op,
         grads.size(), node.edges.size());

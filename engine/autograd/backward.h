@@ -2,7 +2,9 @@
 //
 // A node's gradients are complete when it runs, because whoever used its output was recorded later
 // and so ran before. Saved tensors are dropped as soon as a node has run. Gradients of a leaf that
-// is an ordinary input (not a Handle) are added to Leaf::grad in the leaf's own dtype.
+// is an ordinary input (not a Handle) are added to Leaf::grad in the leaf's own dtype. Gradients
+// that meet at a node's output are added by whoever comes later: by itself where it can
+// (Node::adds) and the sum belongs to nobody else, by the kernel `accumulate` otherwise.
 #pragma once
 
 #include <functional>

@@ -80,6 +80,7 @@ void record(std::vector<Tensor*> outputs, NodeSpec spec) {
   node->handles = std::move(spec.handles);
   node->backward = std::move(spec.backward);
   node->rematerialize = std::move(spec.rematerialize);
+  node->adds = spec.adds;
   for (const Handle& handle : node->handles) handle.open();
   for (size_t i = 0; i < outputs.size(); ++i) {
     auto meta = std::make_shared<GradMeta>();

@@ -102,6 +102,11 @@ struct Node {
       backward;  // one gradient per input; may reuse the memory of dys
   std::function<Tensor(const Node& self)>
       rematerialize;  // rebuilds the last output from `saved`; none = cannot
+  // adds: in `sums`, one per input, backward is handed the gradient that other nodes have already
+  // given that input, where there is one and nobody else holds it; it takes it, adds its own and
+  // returns the sum.
+  bool adds = false;
+  Grads sums;
 };
 
 struct NodeSpec {
@@ -112,6 +117,7 @@ struct NodeSpec {
   std::vector<Handle> handles;
   std::function<Grads(Node& self, Grads& dys)> backward;
   std::function<Tensor(const Node& self)> rematerialize;
+  bool adds = false;    // backward can add to Node::sums
   bool always = false;  // record even if no input or handle asks: something inside `backward` may
 };
 

@@ -19,10 +19,13 @@ struct WeightGradient {
   }
 };
 
-Tensor input_gradient(const Node::Edge& edge, const Tensor& dy_TO, const Tensor& w_OI) {
+Tensor input_gradient(Node& self, const Tensor& dy_TO, const Tensor& w_OI) {
+  const Node::Edge& edge = self.edges[0];
   if (!edge.node && !edge.leaf) return {};
-  Tensor dx_TI(dy_TO.runtime(), {dy_TO.rows(), w_OI.cols()}, dy_TO.dtype());
-  linear_backward_input(dy_TO.device(), dy_TO, w_OI, dx_TI);
+  Tensor dx_TI = std::move(self.sums[0]);
+  const WriteMode mode = dx_TI.defined() ? WriteMode::kAccumulate : WriteMode::kOverwrite;
+  if (!dx_TI.defined()) dx_TI = Tensor(dy_TO.runtime(), {dy_TO.rows(), w_OI.cols()}, dy_TO.dtype());
+  linear_backward_input(dy_TO.device(), dy_TO, w_OI, mode, dx_TI);
   return dx_TI;
 }
 
@@ -48,7 +51,7 @@ Grads backward(Node& self, Grads& dys) {
     gradient.run(dy_TO);
   }
   gradient = {};
-  return {input_gradient(self.edges[0], dy_TO, w_OI)};
+  return {input_gradient(self, dy_TO, w_OI)};
 }
 
 void check(const Tensor& x_TI, const Tensor& w_OI, const Tensor& bias_O) {
@@ -80,7 +83,8 @@ Tensor linear(const Tensor& x_TI, const Tensor& w_OI, const Tensor& bias_O) {
                        .saved = std::move(saved),
                        .handles = std::move(handles),
                        .backward = backward,
-                       .rematerialize = nullptr});
+                       .rematerialize = nullptr,
+                       .adds = true});
 }
 
 }  // namespace ink

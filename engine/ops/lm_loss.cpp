@@ -105,7 +105,7 @@ struct LossWork {
     const Tensor dlogits_RV = buffers.dlogits(0, count);
     if (dx_TC.defined()) {
       Tensor dx_RC = dx_TC.slice(begin, count);
-      linear_backward_input(x_TC.device(), dlogits_RV, w_VC, dx_RC);
+      linear_backward_input(x_TC.device(), dlogits_RV, w_VC, WriteMode::kOverwrite, dx_RC);
     }
     if (dw != nullptr) dw->add(dlogits_RV, x_TC.slice(begin, count));
   }

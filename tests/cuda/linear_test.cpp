@@ -140,14 +140,31 @@ TEST_F(CudaLinear, ForwardWithABiasThatDoesNotLieOn16Bytes) {
   });
 }
 
-TEST_F(CudaLinear, InputGradient) {
+TEST_F(CudaLinear, InputGradientInBothModes) {
   for_all_operands(*runtime_, [&](const Operands& o, DType dtype, Placement placement) {
-    const Values want = o.dx();
-    Tensor dx = Operands::place(*runtime_, Values(want.size(), NAN), {o.sizes.T, o.sizes.I}, dtype,
-                                placement);
-    linear_backward_input(Device::kCuda, o.dy, o.w, dx);
+    const Shape shape{o.sizes.T, o.sizes.I};
+    const Values once = o.dx();
+    Tensor dx = Operands::place(*runtime_, Values(once.size(), NAN), shape, dtype, placement);
+    linear_backward_input(Device::kCuda, o.dy, o.w, WriteMode::kOverwrite, dx);
+    EXPECT_LE(rel_frobenius(to_values(dx), once), tolerance(dtype));
+    Values want = Operands::data("before", shape.numel(), dtype);
+    dx = Operands::place(*runtime_, want, shape, dtype, placement);
+    for (size_t i = 0; i < want.size(); ++i) want[i] += once[i];
+    linear_backward_input(Device::kCuda, o.dy, o.w, WriteMode::kAccumulate, dx);
     EXPECT_LE(rel_frobenius(to_values(dx), want), tolerance(dtype));
   });
+}
+
+// 2049 - 2048: a product that is rounded to 16 bits before it is added leaves nothing.
+TEST_F(CudaLinear, AnInputGradientIsRoundedOnceWhereItIsAdded) {
+  constexpr int64_t kDepth = 2049;
+  for (const DType dtype : {DType::kBF16, DType::kF16}) {
+    const Tensor dy = from_values(*runtime_, Values(3 * kDepth, 1.0), {3, kDepth}, dtype);
+    const Tensor w = from_values(*runtime_, Values(kDepth * 5, 1.0), {kDepth, 5}, dtype);
+    Tensor dx = from_values(*runtime_, Values(15, -2048.0), {3, 5}, dtype);
+    linear_backward_input(Device::kCuda, dy, w, WriteMode::kAccumulate, dx);
+    EXPECT_EQ(to_values(dx), Values(15, 1.0)) << name_of(dtype);
+  }
 }
 
 TEST_F(CudaLinear, WeightGradientInBothModes) {
@@ -199,6 +216,16 @@ TEST_F(CudaLinear, NoRowsAndNoColumns) {
   linear_backward_bias(Device::kCuda, y, WriteMode::kOverwrite, db);
   EXPECT_EQ(to_values(db), Values(3, 0.0));
 
+  const Tensor dy_T0(*runtime_, {2, 0}, DType::kF32), w_0I(*runtime_, {0, 5}, DType::kF32);
+  Tensor dx = from_values(*runtime_, Values(10, NAN), {2, 5}, DType::kF32);
+  linear_backward_input(Device::kCuda, dy_T0, w_0I, WriteMode::kOverwrite, dx);
+  EXPECT_EQ(to_values(dx), Values(10, 0.0));
+  dx = from_values(*runtime_, Values(10, 2.0), {2, 5}, DType::kF32);
+  linear_backward_input(Device::kCuda, dy_T0, w_0I, WriteMode::kAccumulate, dx);
+  EXPECT_EQ(to_values(dx), Values(10, 2.0));
+  Tensor dx_0I(*runtime_, {0, 5}, DType::kF32);
+  EXPECT_NO_THROW(linear_backward_input(Device::kCuda, y, w, WriteMode::kAccumulate, dx_0I));
+
   const Tensor x_T0(*runtime_, {2, 0}, DType::kBF16), w_O0(*runtime_, {3, 0}, DType::kBF16);
   const Tensor bias = from_values(*runtime_, {1, 2, 3}, {3}, DType::kBF16);
   Tensor sums = from_values(*runtime_, Values(6, NAN), {2, 3}, DType::kBF16);
@@ -226,12 +253,28 @@ TEST_F(CudaLinear, ASumIsNeverSpoiltByAMeasurement) {
   Tensor dw = zeros(*runtime_, {o.sizes.O, o.sizes.I}, DType::kF32);
   int measured = 0;
   library().tuning().on_measured = [&](const std::string&, const std::string&) { ++measured; };
-  linear_backward_weight(Device::kCuda, o.dy, o.x, WriteMode::kAccumulate, dw);
+  for (const WriteMode mode : {WriteMode::kAccumulate, WriteMode::kOverwrite}) {
+    linear_backward_weight(Device::kCuda, o.dy, o.x, mode, dw);
+    EXPECT_EQ(measured, 1);  // both modes have one algorithm
+    EXPECT_LE(rel_frobenius(to_values(dw), o.dw()), 1e-6);
+  }
+}
+
+// Trials of it would take as much memory again.
+TEST_F(CudaLinear, ALargeSumIsNotMeasured) {
+  library().least_measured_flops = 1;
+  const int64_t rows = 4097, cols = 4096;
+  const Tensor dy =
+      from_values(*runtime_, Values(static_cast<size_t>(rows), 1.0), {1, rows}, DType::kBF16);
+  const Tensor x =
+      from_values(*runtime_, Values(static_cast<size_t>(cols), 1.0), {1, cols}, DType::kBF16);
+  Tensor dw = zeros(*runtime_, {rows, cols}, DType::kF32);
+  int measured = 0;
+  library().tuning().on_measured = [&](const std::string&, const std::string&) { ++measured; };
+  runtime_->allocator().reset_peaks();
+  linear_backward_weight(Device::kCuda, dy, x, WriteMode::kAccumulate, dw);
   EXPECT_EQ(measured, 0);
-  EXPECT_LE(rel_frobenius(to_values(dw), o.dw()), 1e-6);
-  linear_backward_weight(Device::kCuda, o.dy, o.x, WriteMode::kOverwrite, dw);
-  EXPECT_EQ(measured, 1);
-  EXPECT_LE(rel_frobenius(to_values(dw), o.dw()), 1e-6);
+  EXPECT_LT(runtime_->allocator().report().total_peak, dw.bytes() + (1 << 20));
 }
 
 TEST_F(CudaLinear, DoesNotMeasureWhereItIsToldNotTo) {

@@ -153,17 +153,59 @@ TEST(LinearKernels, EveryCandidateForwardToItsOwnTypeAndToFloat) {
   }
 }
 
-TEST(LinearKernels, EveryCandidateForTheInputGradient) {
+TEST(LinearKernels, EveryCandidateForTheInputGradientInBothModes) {
   Runtime runtime;
   for (const DType dtype : {DType::kF64, DType::kF32, DType::kBF16, DType::kF16}) {
     const LinearData d(runtime, dtype);
-    const Values want = product(d.dys, kO, 1, d.ws, 1, kI, kT, kI, kO);
+    const Values once = product(d.dys, kO, 1, d.ws, 1, kI, kT, kI, kO);
+    const Values before = LinearData::data("before", kT * kI, dtype);
+    Values added = before;
+    for (size_t i = 0; i < added.size(); ++i) added[i] += once[i];
     for (const std::string_view label : linear_backward_input.labels(Device::kCpu)) {
       const Chosen chosen(linear_backward_input, label);
-      Tensor dx = strided_from_values(runtime, Values(want.size()), {kT, kI}, dtype);
-      linear_backward_input(Device::kCpu, d.dy, d.w, dx);
-      check("dx", dtype, linear_backward_input, dx, want);
+      for (const auto place : {from_values, strided_from_values}) {
+        Tensor dx = place(runtime, Values(once.size(), NAN), {kT, kI}, dtype);
+        linear_backward_input(Device::kCpu, d.dy, d.w, WriteMode::kOverwrite, dx);
+        check("dx overwritten", dtype, linear_backward_input, dx, once);
+        dx = place(runtime, before, {kT, kI}, dtype);
+        linear_backward_input(Device::kCpu, d.dy, d.w, WriteMode::kAccumulate, dx);
+        check("dx accumulated", dtype, linear_backward_input, dx, added);
+      }
     }
+  }
+}
+
+// 2049 - 2048: a product that is rounded to 16 bits before it is added leaves nothing.
+TEST(LinearKernels, AnInputGradientIsRoundedOnceWhereItIsAdded) {
+  constexpr int64_t kDepth = 2049;
+  Runtime runtime;
+  for (const DType dtype : {DType::kBF16, DType::kF16}) {
+    const Tensor dy = from_values(runtime, Values(3 * kDepth, 1.0), {3, kDepth}, dtype);
+    const Tensor w = from_values(runtime, Values(kDepth * 5, 1.0), {kDepth, 5}, dtype);
+    for (const std::string_view label : linear_backward_input.labels(Device::kCpu)) {
+      const Chosen chosen(linear_backward_input, label);
+      Tensor dx = from_values(runtime, Values(15, -2048.0), {3, 5}, dtype);
+      linear_backward_input(Device::kCpu, dy, w, WriteMode::kAccumulate, dx);
+      EXPECT_EQ(to_values(dx), Values(15, 1.0))
+          << name_of(dtype) << " by " << linear_backward_input.last_label(Device::kCpu);
+    }
+  }
+}
+
+TEST(LinearKernels, AnInputGradientOverNoOutputsAndNoRows) {
+  Runtime runtime;
+  for (const std::string_view label : linear_backward_input.labels(Device::kCpu)) {
+    const Chosen chosen(linear_backward_input, label);
+    const Tensor dy(runtime, {2, 0}, DType::kF32), w(runtime, {0, 3}, DType::kF32);
+    Tensor dx = from_values(runtime, Values(6, NAN), {2, 3}, DType::kF32);
+    linear_backward_input(Device::kCpu, dy, w, WriteMode::kOverwrite, dx);
+    EXPECT_EQ(to_values(dx), Values(6, 0.0)) << label;
+    dx = from_values(runtime, Values(6, 2.0), {2, 3}, DType::kF32);
+    linear_backward_input(Device::kCpu, dy, w, WriteMode::kAccumulate, dx);
+    EXPECT_EQ(to_values(dx), Values(6, 2.0)) << label;
+    const Tensor none(runtime, {0, 4}, DType::kF32), some(runtime, {4, 3}, DType::kF32);
+    Tensor empty(runtime, {0, 3}, DType::kF32);
+    EXPECT_NO_THROW(linear_backward_input(Device::kCpu, none, some, WriteMode::kAccumulate, empty));
   }
 }
 

@@ -6,10 +6,13 @@
 #include <cmath>
 #include <set>
 
+#include "engine/autograd/backward.h"
 #include "engine/ops/elementwise.h"
+#include "engine/ops/linear.h"
 #include "launch/trainer/device_batch.h"
 #include "parallel/comm/self_group.h"
 #include "tests/support/compare.h"
+#include "tests/support/kernel_calls.h"
 #include "tests/support/trainee.h"
 
 namespace ink {
@@ -193,6 +196,24 @@ TEST_F(Invariance, RecomputationSavesMemory) {
   }
   EXPECT_LT(peaks[1], peaks[0]);
   EXPECT_LT(peaks[2], peaks[1]);
+}
+
+// Gradients meet inside of products and norms: no model of ours needs a kernel that adds two.
+TEST(GradientsOfAModel, AreAddedByNoKernelOfTheirOwn) {
+  const Fixture fixture;
+  const std::unique_ptr<ProcessGroup> alone = make_self_group();
+  for (const char* model : {"internlm1", "internlm2", "internlm3", "llama_tied", "qwen2_tied"}) {
+    const Golden golden(model);
+    for (const Recompute mode : {Recompute::kNone, Recompute::kSelective}) {
+      TraineeOptions options;
+      options.recompute = mode;
+      Trainee trainee(golden, *alone, options);
+      const KernelCalls calls;
+      trainee.backward_of(fixture.pack(0, {0, 1}), 1.0);
+      EXPECT_GT(calls.of(linear_backward_input), 0) << model;
+      EXPECT_EQ(calls.of(accumulate), 0) << model;
+    }
+  }
 }
 
 // Dropout is keyed by the token's place in the global batch: grouping does not change the masks,

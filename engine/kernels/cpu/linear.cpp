@@ -37,11 +37,11 @@ bool takes_forward(const Tensor& x_TI, const Tensor&, const Tensor&, Tensor&) {
 }
 
 template <class Isa>
-void backward_input(const Tensor& dy_TO, const Tensor& w_OI, Tensor& dx_TI) {
-  Isa::run(dx_TI.runtime(), input_gemm(dy_TO, w_OI, dx_TI));
+void backward_input(const Tensor& dy_TO, const Tensor& w_OI, WriteMode mode, Tensor& dx_TI) {
+  Isa::run(dx_TI.runtime(), input_gemm(dy_TO, w_OI, mode, dx_TI));
 }
 template <class Isa>
-bool takes_input(const Tensor& dy_TO, const Tensor&, Tensor&) {
+bool takes_input(const Tensor& dy_TO, const Tensor&, const WriteMode&, Tensor&) {
   return Isa::takes(dy_TO);
 }
 

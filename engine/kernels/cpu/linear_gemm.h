@@ -28,13 +28,17 @@ namespace ink {
                 .bias_dtype = bias_O.dtype()}};
 }
 
-[[nodiscard]] inline Gemm input_gemm(const Tensor& dy_TO, const Tensor& w_OI, Tensor& dx_TI) {
+[[nodiscard]] inline Gemm input_gemm(const Tensor& dy_TO, const Tensor& w_OI, WriteMode mode,
+                                     Tensor& dx_TI) {
   return {.m = dy_TO.rows(),
           .n = w_OI.cols(),
           .k = dy_TO.cols(),
           .a = along_row(dy_TO),
           .b = along_column(w_OI),
-          .c = {.data = dx_TI.raw(), .dtype = dx_TI.dtype(), .row_stride = dx_TI.row_stride()}};
+          .c = {.data = dx_TI.raw(),
+                .dtype = dx_TI.dtype(),
+                .row_stride = dx_TI.row_stride(),
+                .mode = mode}};
 }
 
 [[nodiscard]] inline Gemm weight_gemm(const Tensor& dy_TO, const Tensor& x_TI, WriteMode mode,

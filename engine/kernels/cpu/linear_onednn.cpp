@@ -131,12 +131,12 @@ bool takes_forward(const Tensor& x_TI, const Tensor& w_OI, const Tensor& bias_O,
   return kTakes(forward_gemm(x_TI, w_OI, bias_O, y_TO));
 }
 
-void backward_input(const Tensor& dy_TO, const Tensor& w_OI, Tensor& dx_TI) {
-  run(dx_TI.runtime(), input_gemm(dy_TO, w_OI, dx_TI));
+void backward_input(const Tensor& dy_TO, const Tensor& w_OI, WriteMode mode, Tensor& dx_TI) {
+  run(dx_TI.runtime(), input_gemm(dy_TO, w_OI, mode, dx_TI));
 }
 template <bool (*kTakes)(const Gemm&)>
-bool takes_input(const Tensor& dy_TO, const Tensor& w_OI, Tensor& dx_TI) {
-  return kTakes(input_gemm(dy_TO, w_OI, dx_TI));
+bool takes_input(const Tensor& dy_TO, const Tensor& w_OI, const WriteMode& mode, Tensor& dx_TI) {
+  return kTakes(input_gemm(dy_TO, w_OI, mode, dx_TI));
 }
 
 void backward_weight(const Tensor& dy_TO, const Tensor& x_TI, WriteMode mode, Tensor& dw_OI) {

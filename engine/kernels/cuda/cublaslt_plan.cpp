@@ -15,6 +15,7 @@ namespace {
 constexpr size_t kMostPlans = 4096;  // a generating model meets a new shape with every prompt
 constexpr int kCandidates = 12;
 constexpr int kRounds = 3, kRepeats = 4;  // of timing: the best round of so many calls counts
+constexpr int64_t kMostTrialBytes = 64 << 20;  // beside a sum
 
 const bool kRegistered = register_tuning(Device::kCuda, [](Runtime& runtime) -> KernelTuning& {
   return static_cast<CudaBackend&>(runtime.backend()).resource<CublasLt>().tuning();
@@ -215,8 +216,9 @@ GemmPlan& CublasLt::plan_of(const Runtime& runtime, const GemmProblem& problem) 
 }
 
 bool CublasLt::may_measure(const Runtime& runtime, const GemmProblem& problem) const {
-  if (!tuning_.measure || !runtime.training || problem.mode == WriteMode::kAccumulate ||
-      problem.shape.flops() < least_measured_flops)
+  if (!tuning_.measure || !runtime.training || problem.shape.flops() < least_measured_flops)
+    return false;
+  if (problem.mode == WriteMode::kAccumulate && problem.shape.result_bytes() > kMostTrialBytes)
     return false;
   cudaStreamCaptureStatus capturing = cudaStreamCaptureStatusNone;
   check_cuda(cudaStreamIsCapturing(backend_.stream(), &capturing), "cudaStreamIsCapturing");
@@ -250,10 +252,17 @@ std::optional<float> CublasLt::time(Runtime& runtime, const GemmProblem& problem
   return end.milliseconds_since(start);
 }
 
-// The result is written anew by every trial and once more by the call that asked, so trials leave
-// no trace. Rounds go over all candidates in turn: a clock that changes meets all of them.
+// A result is written anew by every trial and once more by the call that asked, and a sum is tried
+// on other memory, so trials leave no trace. Rounds go over all candidates in turn: a clock that
+// changes meets all of them.
 void CublasLt::measure(Runtime& runtime, const GemmProblem& problem, GemmPlan& plan) {
   const Candidates found = candidates(problem, plan, kCandidates);
+  GemmProblem trial = problem;
+  Tensor instead;
+  if (problem.mode == WriteMode::kAccumulate) {
+    instead = Tensor(runtime, {problem.shape.result_bytes()}, DType::kU8, MemoryTag::kWorkspace);
+    trial.c = instead.raw();
+  }
   std::vector<std::optional<float>> best(found.size(), std::numeric_limits<float>::infinity());
   const auto use = [&](size_t i) {
     plan.algorithm = found[i].algo;
@@ -263,7 +272,7 @@ void CublasLt::measure(Runtime& runtime, const GemmProblem& problem, GemmPlan& p
     for (size_t i = 0; i < found.size(); ++i) {
       if (!best[i]) continue;
       use(i);
-      const std::optional<float> took = time(runtime, problem, plan, kRepeats);
+      const std::optional<float> took = time(runtime, trial, plan, kRepeats);
       best[i] = took ? std::optional(std::min(*took, *best[i])) : std::nullopt;
     }
   }

@@ -6,9 +6,10 @@
 //
 // The algorithm of a shape: what the table of earlier choices names and the library still takes;
 // else the fastest of the library's candidates, timed on the first call; else (measuring is off,
-// the shape is small, the stream is being captured, or the result is added to and a trial would
-// spoil it) the library's own first candidate. Partial sums of split products are only reduced in
-// f32 and in a fixed order, so an algorithm repeats its bits.
+// the shape is small, the stream is being captured, or trials of a sum would take much memory
+// beside it) the library's own first candidate. One algorithm serves both write modes: the library
+// does not choose by beta. Partial sums of split products are only reduced in f32 and in a fixed
+// order, so an algorithm repeats its bits.
 #pragma once
 
 #include <cublasLt.h>

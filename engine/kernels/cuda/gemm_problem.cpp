@@ -21,7 +21,7 @@ int64_t stride_of(const Tensor& x) {
 }
 
 GemmProblem problem(const Tensor& a, Depth a_depth, const Tensor& b, Depth b_depth,
-                    const Tensor& bias, const Tensor& c) {
+                    const Tensor& bias, WriteMode mode, const Tensor& c) {
   const bool rows = a_depth == Depth::kAlongRows;
   return {.shape = {.m = c.rows(),
                     .n = c.cols(),
@@ -41,7 +41,8 @@ GemmProblem problem(const Tensor& a, Depth a_depth, const Tensor& b, Depth b_dep
           .a = a.raw(),
           .b = b.raw(),
           .bias = bias.raw(),
-          .c = c.raw()};
+          .c = c.raw(),
+          .mode = mode};
 }
 
 }  // namespace
@@ -56,18 +57,18 @@ std::string GemmShape::text() const {
 
 GemmProblem forward_problem(const Tensor& x_TI, const Tensor& w_OI, const Tensor& bias_O,
                             const Tensor& y_TO) {
-  return problem(x_TI, Depth::kAlongRows, w_OI, Depth::kAlongRows, bias_O, y_TO);
+  return problem(x_TI, Depth::kAlongRows, w_OI, Depth::kAlongRows, bias_O, WriteMode::kOverwrite,
+                 y_TO);
 }
 
-GemmProblem input_problem(const Tensor& dy_TO, const Tensor& w_OI, const Tensor& dx_TI) {
-  return problem(dy_TO, Depth::kAlongRows, w_OI, Depth::kDownColumns, {}, dx_TI);
+GemmProblem input_problem(const Tensor& dy_TO, const Tensor& w_OI, WriteMode mode,
+                          const Tensor& dx_TI) {
+  return problem(dy_TO, Depth::kAlongRows, w_OI, Depth::kDownColumns, {}, mode, dx_TI);
 }
 
 GemmProblem weight_problem(const Tensor& dy_TO, const Tensor& x_TI, WriteMode mode,
                            const Tensor& dw_OI) {
-  GemmProblem made = problem(dy_TO, Depth::kDownColumns, x_TI, Depth::kDownColumns, {}, dw_OI);
-  made.mode = mode;
-  return made;
+  return problem(dy_TO, Depth::kDownColumns, x_TI, Depth::kDownColumns, {}, mode, dw_OI);
 }
 
 }  // namespace ink

@@ -28,6 +28,7 @@ struct GemmShape {
   [[nodiscard]] double flops() const {
     return 2.0 * static_cast<double>(m) * static_cast<double>(n) * static_cast<double>(k);
   }
+  [[nodiscard]] int64_t result_bytes() const { return ((m - 1) * c_stride + n) * size_of(out); }
   [[nodiscard]] std::string text() const;
 };
 
@@ -41,7 +42,7 @@ struct GemmProblem {
 // Shapes: x_TI, w_OI, y_TO.
 [[nodiscard]] GemmProblem forward_problem(const Tensor& x_TI, const Tensor& w_OI,
                                           const Tensor& bias_O, const Tensor& y_TO);
-[[nodiscard]] GemmProblem input_problem(const Tensor& dy_TO, const Tensor& w_OI,
+[[nodiscard]] GemmProblem input_problem(const Tensor& dy_TO, const Tensor& w_OI, WriteMode mode,
                                         const Tensor& dx_TI);
 [[nodiscard]] GemmProblem weight_problem(const Tensor& dy_TO, const Tensor& x_TI, WriteMode mode,
                                          const Tensor& dw_OI);

@@ -1,5 +1,5 @@
 // Linear by cuBLASLt: 2 * T * I * O flops per product at the rate of the tensor cores, operands as
-// they lie, the bias in the epilogue, weight gradients added by the product itself.
+// they lie, the bias in the epilogue, gradients added by the product itself.
 #include "engine/kernels/cuda/cublaslt_plan.h"
 #include "engine/kernels/cuda/linear_rows.h"
 #include "engine/ops/linear.h"
@@ -26,16 +26,21 @@ void forward(const Tensor& x_TI, const Tensor& w_OI, const Tensor& bias_O, Tenso
   run(y_TO.runtime(), forward_problem(x_TI, w_OI, bias, y_TO));
 }
 
-void backward_input(const Tensor& dy_TO, const Tensor& w_OI, Tensor& dx_TI) {
+// A gradient over no terms.
+void add_nothing(WriteMode mode, Tensor& gradient) {
+  if (mode == WriteMode::kOverwrite) fill_rows({}, gradient);
+}
+
+void backward_input(const Tensor& dy_TO, const Tensor& w_OI, WriteMode mode, Tensor& dx_TI) {
   if (dx_TI.numel() == 0) return;
-  if (dy_TO.cols() == 0) return fill_rows({}, dx_TI);
-  run(dx_TI.runtime(), input_problem(dy_TO, w_OI, dx_TI));
+  if (dy_TO.cols() == 0) return add_nothing(mode, dx_TI);
+  run(dx_TI.runtime(), input_problem(dy_TO, w_OI, mode, dx_TI));
 }
 
 void backward_weight(const Tensor& dy_TO, const Tensor& x_TI, WriteMode mode, Tensor& dw_OI) {
   if (dw_OI.numel() == 0) return;
-  if (dy_TO.rows() > 0) return run(dw_OI.runtime(), weight_problem(dy_TO, x_TI, mode, dw_OI));
-  if (mode == WriteMode::kOverwrite) fill_rows({}, dw_OI);
+  if (dy_TO.rows() == 0) return add_nothing(mode, dw_OI);
+  run(dw_OI.runtime(), weight_problem(dy_TO, x_TI, mode, dw_OI));
 }
 
 REGISTER_KERNEL(linear_forward, kCuda, cublaslt, forward);

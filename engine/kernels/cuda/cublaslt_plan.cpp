@@ -14,7 +14,7 @@ namespace {
 
 constexpr size_t kMostPlans = 4096;  // a generating model meets a new shape with every prompt
 constexpr int kCandidates = 12;
-constexpr int kRounds = 3, kRepeats = 4;  // of timing: the best round of so many calls counts
+constexpr int kRounds = 3, kRepeats = 4;       // of timing: the best round of so many calls counts
 constexpr int64_t kMostTrialBytes = 64 << 20;  // beside a sum
 
 const bool kRegistered = register_tuning(Device::kCuda, [](Runtime& runtime) -> KernelTuning& {

@@ -135,7 +135,7 @@ def memory_of_layer(case: Case, tokens: int) -> Iterator[Work]:
     yield memory_bound("rope", 2 * 8 * model.heads * T, 2)  # statistics of attention, turned for cuDNN
     yield memory_bound("SwiGLU", (6 + 10) * f * T, 2)
     if case.selective:
-        yield memory_bound("rebuilt norms", 3 * 4 * h * T, 3)  # for wqkv, w1 and w3
+        yield memory_bound("rebuilt norms", 2 * 4 * h * T, 2)  # for wqkv; for w3 and w1
         yield memory_bound("rebuilt SwiGLU", 6 * f * T, 1)
 
 

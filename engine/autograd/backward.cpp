@@ -102,9 +102,11 @@ void run(Frontier& frontier, Pending pending) {
         grads.size(), node.edges.size());
   for (const Handle& handle : node.handles) handle.done();
   node.backward = nullptr;
-  node.rematerialize = nullptr;
-  node.saved.clear();
-  node.handles.clear();
+  if (node.rebuildable.expired()) {  // else a deferred weight gradient will have it rebuilt
+    node.rematerialize = nullptr;
+    node.saved.clear();
+    node.handles.clear();
+  }
   for (size_t i = 0; i < grads.size(); ++i) {
     const Tensor grad = std::move(grads[i]);
     deliver(frontier, node.edges[i], grad);

@@ -1,10 +1,11 @@
 // The backward walk: from roots to leaves, newest node first.
 //
 // A node's gradients are complete when it runs, because whoever used its output was recorded later
-// and so ran before. Saved tensors are dropped as soon as a node has run. Gradients of a leaf that
-// is an ordinary input (not a Handle) are added to Leaf::grad in the leaf's own dtype. Gradients
-// that meet at a node's output are added by whoever comes later: by itself where it can
-// (Node::adds) and the sum belongs to nobody else, by the kernel `accumulate` otherwise.
+// and so ran before. Saved tensors are dropped as soon as a node has run, unless its output is
+// still to be rebuilt from them. Gradients of a leaf that is an ordinary input (not a Handle) are
+// added to Leaf::grad in the leaf's own dtype. Gradients that meet at a node's output are added by
+// whoever comes later: by itself where it can (Node::adds) and the sum belongs to nobody else, by
+// the kernel `accumulate` otherwise.
 #pragma once
 
 #include <functional>

@@ -1,5 +1,7 @@
 #include "engine/autograd/node.h"
 
+#include <utility>
+
 namespace ink {
 
 Handle::Handle(const Tensor& parameter) {
@@ -36,14 +38,25 @@ Saved::Saved(const Tensor& tensor) {
   const bool rebuild = tensor.defined() && tensor.runtime().recompute == Recompute::kSelective &&
                        meta && meta->node && meta->node->rematerialize &&
                        meta->output == meta->node->outputs - 1;
-  if (rebuild) {
-    producer_ = meta->node;
-  } else {
+  if (!rebuild) {
     tensor_ = tensor.detach();
+    return;
   }
+  rebuildable_ = meta->node->rebuildable.lock();
+  if (rebuildable_) return;
+  rebuildable_ = std::make_shared<Rebuildable>();
+  rebuildable_->producer = meta->node;
+  meta->node->rebuildable = rebuildable_;
 }
 
-Tensor Saved::get() const { return producer_ ? producer_->rematerialize(*producer_) : tensor_; }
+Tensor Saved::get() const {
+  if (!rebuildable_) return tensor_;
+  const Node& producer = *rebuildable_->producer;
+  Tensor tensor = std::exchange(rebuildable_->tensor, {});
+  if (!tensor.defined()) tensor = producer.rematerialize(producer);
+  if (rebuildable_.use_count() > 1) rebuildable_->tensor = tensor;
+  return tensor;
+}
 
 bool needs_record(Runtime& runtime, const std::vector<Tensor>& inputs,
                   const std::vector<Handle>& handles) {

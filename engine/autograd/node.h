@@ -71,8 +71,16 @@ class Handle {
 
 using Grads = std::vector<Tensor>;  // undefined = no gradient
 
+// A tensor that its producer can rebuild, shared by all that saved it.
+struct Rebuildable {
+  std::shared_ptr<Node> producer;
+  Tensor tensor;  // between the first get() and the last
+};
+
 // What a node kept. Under Recompute::kSelective a tensor whose producer can rebuild it is kept as
-// its producer.
+// its producer. The first get() rebuilds it; where others have saved it too, it stays until only
+// one is left and that one gets it, so that it is rebuilt once. It costs the tensor's own size from
+// the first reader's backward to the last one's.
 class Saved {
  public:
   Saved() = default;
@@ -82,7 +90,7 @@ class Saved {
 
  private:
   Tensor tensor_;
-  std::shared_ptr<Node> producer_;
+  std::shared_ptr<Rebuildable> rebuildable_;
 };
 
 struct Node {
@@ -101,7 +109,8 @@ struct Node {
   std::function<Grads(Node& self, Grads& dys)>
       backward;  // one gradient per input; may reuse the memory of dys
   std::function<Tensor(const Node& self)>
-      rematerialize;  // rebuilds the last output from `saved`; none = cannot
+      rematerialize;                       // rebuilds the last output from `saved`; none = cannot
+  std::weak_ptr<Rebuildable> rebuildable;  // of the last output: does anyone still want it?
   // adds: in `sums`, one per input, backward is handed the gradient that other nodes have already
   // given that input, where there is one and nobody else holds it; it takes it, adds its own and
   // returns the sum.

@@ -30,8 +30,8 @@ Tensor input_gradient(Node& self, const Tensor& dy_TO, const Tensor& w_OI) {
 }
 
 // saved = {x} unless w is frozen, handles = {w[, b]}. The weight gradient goes first, so that x may
-// be freed before dx is there; a deferred one takes x, dy and the handles with it and closes their
-// uses.
+// be freed before dx is there; a deferred one takes x, dy and the handles with it, closes their
+// uses and frees them as it runs, not when its queue is cleared.
 Grads backward(Node& self, Grads& dys) {
   const Tensor dy_TO = std::move(dys[0]);
   const Tensor w_OI = self.handles[0].value();
@@ -42,9 +42,11 @@ Grads backward(Node& self, Grads& dys) {
   if (DeferredGradients* deferred = dy_TO.runtime().deferred; deferred && wanted) {
     gradient.handles = std::move(self.handles);
     self.handles.clear();
-    deferred->push_back([gradient, dy_TO] {
+    deferred->push_back([gradient = std::move(gradient), dy_TO = Tensor(dy_TO)]() mutable {
       gradient.run(dy_TO);
       for (const Handle& handle : gradient.handles) handle.done();
+      gradient = {};
+      dy_TO = {};
     });
   } else if (wanted) {
     gradient.handles = self.handles;

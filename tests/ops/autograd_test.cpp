@@ -3,9 +3,11 @@
 
 #include "engine/autograd/backward.h"
 #include "engine/ops/elementwise.h"
+#include "engine/ops/linear.h"
 #include "engine/ops/rms_norm.h"
 #include "engine/ops/swiglu.h"
 #include "tests/support/compare.h"
+#include "tests/support/kernel_calls.h"
 #include "tests/support/values.h"
 
 namespace ink {
@@ -190,6 +192,99 @@ TEST(Recompute, SelectiveAndFullNeedLessMemory) {
   const int64_t full = run_blocks(Recompute::kFull, 8, 1024).peak;
   EXPECT_LT(static_cast<double>(selective), 0.6 * static_cast<double>(none));
   EXPECT_LT(static_cast<double>(full), 0.8 * static_cast<double>(none));
+}
+
+// A norm that several linears read, as w1 and w3, or wq, wk and wv, do.
+struct Readers {
+  Readers(Runtime& runtime, int count)
+      : x(make_leaf(matrix(runtime, "x", 16, 64))), norm(parameter(runtime, "norm", 64)) {
+    for (int i = 0; i < count; ++i) {
+      const std::string name = fmt::format("w{}", i);
+      weights.push_back(make_leaf(matrix(runtime, name, 64, 64), name));
+    }
+  }
+  void backward() const {
+    const Tensor n = rms_norm(add(x, x), norm, kEps);
+    Tensor y = linear(n, weights[0]);
+    for (size_t i = 1; i < weights.size(); ++i) y = add(y, linear(n, weights[i]));
+    ink::backward(sum(y));
+  }
+  [[nodiscard]] std::vector<Values> gradients() const {
+    std::vector<Values> all{gradient(x), gradient(norm)};
+    for (const Tensor& weight : weights) all.push_back(gradient(weight));
+    return all;
+  }
+  Tensor x, norm;
+  std::vector<Tensor> weights;
+};
+
+TEST(Recompute, ATensorThatSeveralReadIsRebuiltOnce) {
+  for (const int readers : {1, 2, 3}) {
+    Runtime runtime;
+    const Readers kept(runtime, readers), rebuilt(runtime, readers);
+    kept.backward();
+    const Scoped guard(runtime.recompute, Recompute::kSelective);
+    const KernelCalls calls;
+    rebuilt.backward();
+    EXPECT_EQ(calls.of(rms_norm_apply), 1) << readers;
+    EXPECT_EQ(rebuilt.gradients(), kept.gradients()) << readers;
+  }
+}
+
+int64_t activations(Runtime& runtime) {
+  return runtime.allocator().report().in_use[static_cast<size_t>(MemoryTag::kActivations)];
+}
+
+// The weight gradients run when the norm's own backward is long over; each frees what it holds.
+TEST(Recompute, DeferredWeightGradientsRebuildOnceToo) {
+  Runtime runtime;
+  const Readers now(runtime, 3), later(runtime, 3);
+  now.backward();
+  const int64_t before = activations(runtime);
+  DeferredGradients queue;
+  {
+    const Scoped selective(runtime.recompute, Recompute::kSelective);
+    const Scoped guard(runtime.deferred, &queue);
+    later.backward();
+  }
+  EXPECT_GT(activations(runtime), before);
+  const KernelCalls calls;
+  EXPECT_EQ(calls.of(rms_norm_apply), 0);
+  for (const auto& run : queue) run();
+  EXPECT_EQ(calls.of(rms_norm_apply), 1);
+  EXPECT_EQ(activations(runtime), before);  // and the queue is not cleared yet
+  EXPECT_EQ(later.gradients(), now.gradients());
+}
+
+TEST(Recompute, ARebuiltTensorStaysUntilItsLastReaderHasIt) {
+  Runtime runtime;
+  runtime.recompute = Recompute::kSelective;
+  const Tensor x = make_leaf(matrix(runtime, "x", 16, 64));
+  const Tensor norm = parameter(runtime, "norm", 64);
+  const auto two_readers = [&] {
+    const Tensor n = rms_norm(x, norm, kEps);
+    return std::pair{Saved(n), Saved(n)};
+  };
+  const int64_t size = 16 * 64 * 4, before = activations(runtime);
+  {
+    auto [first, second] = two_readers();
+    const int64_t kept = activations(runtime);
+    const void* memory = first.get().raw();
+    EXPECT_EQ(activations(runtime), kept + size);
+    EXPECT_EQ(first.get().raw(), memory);
+    first = {};
+    EXPECT_EQ(second.get().raw(), memory);
+    EXPECT_EQ(activations(runtime), kept);
+    EXPECT_EQ(to_values(second.get()).size(), 16u * 64u);  // the last one may ask again
+  }
+  EXPECT_EQ(activations(runtime), before);
+  {
+    auto [first, second] = two_readers();
+    static_cast<void>(first.get());
+    second = {};  // never read
+    first = {};
+    EXPECT_EQ(activations(runtime), before);
+  }
 }
 
 TEST(Autograd, TheGraphIsFreedAfterBackward) {

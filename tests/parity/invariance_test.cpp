@@ -9,6 +9,7 @@
 #include "engine/autograd/backward.h"
 #include "engine/ops/elementwise.h"
 #include "engine/ops/linear.h"
+#include "engine/ops/rms_norm.h"
 #include "launch/trainer/device_batch.h"
 #include "parallel/comm/self_group.h"
 #include "tests/support/compare.h"
@@ -212,6 +213,9 @@ TEST(GradientsOfAModel, AreAddedByNoKernelOfTheirOwn) {
       trainee.backward_of(fixture.pack(0, {0, 1}), 1.0);
       EXPECT_GT(calls.of(linear_backward_input), 0) << model;
       EXPECT_EQ(calls.of(accumulate), 0) << model;
+      // Under selective recompute both norms of a layer are rebuilt, each once.
+      const int64_t norms = 2 * golden.options().num_hidden_layers;
+      EXPECT_EQ(calls.of(rms_norm_apply), mode == Recompute::kSelective ? norms : 0) << model;
     }
   }
 }

@@ -7,15 +7,16 @@
 
 #include <algorithm>
 #include <limits>
+#include <map>
 #include <memory>
 #include <numeric>
 #include <ostream>
 #include <string_view>
-#include <tuple>
 
 #include "engine/kernels/cuda/attention_ragged.h"
 #include "engine/kernels/tuning.h"
 #include "tests/cuda/attention_reference.h"
+#include "tests/cuda/card.h"
 #include "tests/support/compare.h"
 
 #ifdef INKSTONE_CUDA_ON_CPU_TEST
@@ -72,12 +73,6 @@ class Choice {
     return attention_forward.last_label(Device::kCuda) == label &&
            attention_backward.last_label(Device::kCuda) == label;
   }
-  // Did another one take them, maybe a library? Only what is of sm_90a alone may be missing.
-  static bool missing(std::string_view label) {
-    if (ran(label)) return false;
-    EXPECT_EQ(label, "flash_wgmma") << "did not run";
-    return true;
-  }
 
  private:
   static void choose(std::string_view label) {
@@ -89,11 +84,8 @@ class Choice {
 class CudaAttention : public ::testing::Test {
  protected:
   void SetUp() override {
-    try {
-      start();
-    } catch (const Error& error) {
-      GTEST_SKIP() << error.what();
-    }
+    if (const std::string why = why_no_card(); !why.empty()) GTEST_SKIP() << why;
+    start();
   }
   void TearDown() override {
 #ifdef INKSTONE_CUDA_ON_CPU_TEST
@@ -190,17 +182,57 @@ const std::vector<Problem> kTensorCoreProblems = {
     {{3, 1, 128}, {50, 5}},
 };
 
-// Every candidate that has both passes: on a card whose library goes first, the own one too.
-TEST_F(CudaAttention, TensorCoreShapes) {
-  for (const std::string_view label : attention_backward.labels(Device::kCuda)) {
-    if (label == "plain") continue;
-    SCOPED_TRACE(label);
-    const Choice both(label);
-    for (const Problem& p : kTensorCoreProblems) {
-      compare(p, DType::kBF16);
-      compare(p, DType::kF16);
-    }
+// A test per candidate: one that a card runs for the first time is left out by its label.
+class CudaAttentionBy : public CudaAttention, public ::testing::WithParamInterface<std::string> {
+ protected:
+  [[nodiscard]] const std::string& label() const { return GetParam(); }
+  // Did another one take the last calls? Only those that are not of every card may be missing.
+  [[nodiscard]] bool missing() const {
+    if (Choice::ran(label())) return false;
+    EXPECT_TRUE(label() == "flash_wgmma" || label() == "cudnn") << label() << " did not run";
+    return true;
   }
+};
+constexpr const char* kNotOfThisCard = "this card does not run it";
+
+class CudaTensorCores : public CudaAttentionBy {};
+class CudaWarpgroups : public CudaAttentionBy {};
+
+// What holds to the bit, which a library does not promise.
+class CudaOwnAttention : public CudaAttentionBy {
+ protected:
+  struct Run {
+    Problem problem;
+    DType dtype;
+  };
+  [[nodiscard]] Run run_of(const Run& tensor_cores, const Run& plain) const {
+    return label() == "plain" ? plain : tensor_cores;
+  }
+};
+
+// Of those that have both passes.
+std::vector<std::string> labels_without(std::string_view one) {
+  std::vector<std::string> labels;
+  for (const std::string_view label : attention_backward.labels(Device::kCuda)) {
+    if (label != one) labels.emplace_back(label);
+  }
+  return labels;
+}
+
+INSTANTIATE_TEST_SUITE_P(Labels, CudaTensorCores, ::testing::ValuesIn(labels_without("plain")),
+                         [](const auto& info) { return info.param; });
+INSTANTIATE_TEST_SUITE_P(Labels, CudaWarpgroups, ::testing::Values("flash_wgmma"),
+                         [](const auto& info) { return info.param; });
+INSTANTIATE_TEST_SUITE_P(Labels, CudaOwnAttention, ::testing::ValuesIn(labels_without("cudnn")),
+                         [](const auto& info) { return info.param; });
+
+TEST_P(CudaTensorCores, Shapes) {
+  const Choice both(label());
+  for (const Problem& p : kTensorCoreProblems) {
+    compare(p, DType::kBF16);
+    compare(p, DType::kF16);
+  }
+  if (missing()) GTEST_SKIP() << kNotOfThisCard;
 }
 
 TEST_F(CudaAttention, PlainShapes) {
@@ -222,8 +254,8 @@ TEST_F(CudaAttention, PlainShapes) {
 
 // The candidate of sm_90a: rings of tiles that go round in both passes, groups that do not divide a
 // tile, tiles whose second half sees more keys or is seen by fewer rows, or that have none.
-TEST_F(CudaAttention, WarpgroupShapes) {
-  const Choice both("flash_wgmma");
+TEST_P(CudaWarpgroups, Shapes) {
+  const Choice both(label());
   const std::vector<Problem> problems = {
       {{1, 1, 64}, {1, 0, 63, 64, 65, 127, 128, 129}},
       {{1, 1, 128}, {400}},
@@ -233,9 +265,9 @@ TEST_F(CudaAttention, WarpgroupShapes) {
       {{5, 1, 64}, {200}},
       {{3, 1, 128}, {0, 63, 1, 150}},
   };
-  for (const Problem& p : problems) {  // TensorCoreShapes has both types of both sizes
+  for (const Problem& p : problems) {  // CudaTensorCores.Shapes has both types of both sizes
     compare(p, p.shape.head_dim == 64 ? DType::kBF16 : DType::kF16);
-    if (!Choice::ran("flash_wgmma")) GTEST_SKIP() << "this card has no code of sm_90a";
+    if (missing()) GTEST_SKIP() << kNotOfThisCard;
   }
 }
 
@@ -243,98 +275,86 @@ Values part(const Values& x, int64_t row, int64_t rows, int64_t columns) {
   return {x.begin() + row * columns, x.begin() + (row + rows) * columns};
 }
 
-// Tiles are counted from the start of a document, so not one bit depends on its neighbours. A
-// library promises no such thing: here and below the own candidates run.
-TEST_F(CudaAttention, APackedDocumentEqualsTheDocumentAlone) {
-  for (const auto& [p, dtype, label] :
-       {std::tuple{Problem{{4, 2, 64}, {5, 70, 1, 33}}, DType::kBF16, "flash_mma"},
-        std::tuple{Problem{{4, 2, 64}, {5, 70, 1, 33}}, DType::kBF16, "flash_wgmma"},
-        std::tuple{Problem{{2, 1, 24}, {5, 40, 1, 33}}, DType::kF32, "plain"}}) {
-    const Choice both(label);
-    const int64_t width = QkvColumns(p.shape).width();
-    const Values x = p.qkv(dtype), dy = p.dout(dtype);
-    const Result packed = run(x, dy, p.shape, p.lengths, dtype);
-    if (Choice::missing(label)) continue;
-    int64_t row = 0;
-    for (const int64_t length : p.lengths) {
-      const Result alone = run(part(x, row, length, width), part(dy, row, length, p.out_width()),
-                               p.shape, {length}, dtype);
-      EXPECT_EQ(part(packed.out, row, length, p.out_width()), alone.out) << p;
-      EXPECT_EQ(part(packed.dqkv, row, length, width), alone.dqkv) << p;
-      row += length;
-    }
+// Tiles are counted from the start of a document, so not one bit depends on its neighbours.
+TEST_P(CudaOwnAttention, APackedDocumentEqualsTheDocumentAlone) {
+  const auto [p, dtype] = run_of({{{4, 2, 64}, {5, 70, 1, 33}}, DType::kBF16},
+                                 {{{2, 1, 24}, {5, 40, 1, 33}}, DType::kF32});
+  const Choice both(label());
+  const int64_t width = QkvColumns(p.shape).width();
+  const Values x = p.qkv(dtype), dy = p.dout(dtype);
+  const Result packed = run(x, dy, p.shape, p.lengths, dtype);
+  if (missing()) GTEST_SKIP() << kNotOfThisCard;
+  int64_t row = 0;
+  for (const int64_t length : p.lengths) {
+    const Result alone = run(part(x, row, length, width), part(dy, row, length, p.out_width()),
+                             p.shape, {length}, dtype);
+    EXPECT_EQ(part(packed.out, row, length, p.out_width()), alone.out) << length;
+    EXPECT_EQ(part(packed.dqkv, row, length, width), alone.dqkv) << length;
+    row += length;
   }
 }
 
-TEST_F(CudaAttention, EditingOneDocumentChangesNoBitOfAnother) {
-  for (const auto& [p, dtype, label] :
-       {std::tuple{Problem{{2, 1, 128}, {37, 50, 20}}, DType::kF16, "flash_mma"},
-        std::tuple{Problem{{2, 1, 128}, {37, 50, 20}}, DType::kF16, "flash_wgmma"},
-        std::tuple{Problem{{4, 1, 16}, {37, 50, 20}}, DType::kF32, "plain"}}) {
-    const Choice both(label);
-    const int64_t width = QkvColumns(p.shape).width(), out = p.out_width();
-    const Values x = p.qkv(dtype), dy = p.dout(dtype);
-    Values edited = x;
-    std::fill(edited.begin() + 37 * width, edited.begin() + 87 * width,
-              std::numeric_limits<double>::quiet_NaN());
-    const Result before = run(x, dy, p.shape, p.lengths, dtype);
-    if (Choice::missing(label)) continue;
-    const Result after = run(edited, dy, p.shape, p.lengths, dtype);
-    EXPECT_EQ(part(before.out, 0, 37, out), part(after.out, 0, 37, out));
-    EXPECT_EQ(part(before.out, 87, 20, out), part(after.out, 87, 20, out));
-    EXPECT_EQ(part(before.dqkv, 0, 37, width), part(after.dqkv, 0, 37, width));
-    EXPECT_EQ(part(before.dqkv, 87, 20, width), part(after.dqkv, 87, 20, width));
-    EXPECT_TRUE(std::isnan(after.out[static_cast<size_t>(37 * out)]));
-    EXPECT_TRUE(std::isnan(after.dqkv[static_cast<size_t>(37 * width)]));
-  }
+TEST_P(CudaOwnAttention, EditingOneDocumentChangesNoBitOfAnother) {
+  const auto [p, dtype] =
+      run_of({{{2, 1, 128}, {37, 50, 20}}, DType::kF16}, {{{4, 1, 16}, {37, 50, 20}}, DType::kF32});
+  const Choice both(label());
+  const int64_t width = QkvColumns(p.shape).width(), out = p.out_width();
+  const Values x = p.qkv(dtype), dy = p.dout(dtype);
+  Values edited = x;
+  std::fill(edited.begin() + 37 * width, edited.begin() + 87 * width,
+            std::numeric_limits<double>::quiet_NaN());
+  const Result before = run(x, dy, p.shape, p.lengths, dtype);
+  if (missing()) GTEST_SKIP() << kNotOfThisCard;
+  const Result after = run(edited, dy, p.shape, p.lengths, dtype);
+  EXPECT_EQ(part(before.out, 0, 37, out), part(after.out, 0, 37, out));
+  EXPECT_EQ(part(before.out, 87, 20, out), part(after.out, 87, 20, out));
+  EXPECT_EQ(part(before.dqkv, 0, 37, width), part(after.dqkv, 0, 37, width));
+  EXPECT_EQ(part(before.dqkv, 87, 20, width), part(after.dqkv, 87, 20, width));
+  EXPECT_TRUE(std::isnan(after.out[static_cast<size_t>(37 * out)]));
+  EXPECT_TRUE(std::isnan(after.dqkv[static_cast<size_t>(37 * width)]));
 }
 
 // To the bit: a mask that is one key too late where a tile ends is a few rows of many, which no
 // norm of the whole shows. Groups of 8, so that a warp's rows begin at even tokens.
-TEST_F(CudaAttention, WhatIsNotSeenChangesNoBit) {
-  for (const auto& [p, dtype, label] :
-       {std::tuple{Problem{{8, 1, 64}, {140}}, DType::kF16, "flash_mma"},
-        std::tuple{Problem{{8, 1, 64}, {140}}, DType::kF16, "flash_wgmma"},
-        std::tuple{Problem{{8, 1, 8}, {70}}, DType::kF32, "plain"}}) {
-    const Choice both(label);
-    SCOPED_TRACE(label);
-    const int64_t width = QkvColumns(p.shape).width(), out = p.out_width();
-    const Values x = p.qkv(dtype), dy = p.dout(dtype);
-    const Result before = run(x, dy, p.shape, p.lengths, dtype);
-    if (Choice::missing(label)) continue;
-    for (const int64_t cut : {31, 62, 63, 126, 127}) {
-      if (cut + 1 >= p.tokens()) continue;
-      SCOPED_TRACE(cut);
-      // What comes after a token does not reach its output and the gradient of its query.
-      Values later = x;
-      std::for_each(later.begin() + (cut + 1) * width, later.end(), [](double& v) { v += 4; });
-      const Result after = run(later, dy, p.shape, p.lengths, dtype);
-      EXPECT_EQ(part(before.out, 0, cut + 1, out), part(after.out, 0, cut + 1, out));
-      for (int64_t row = 0; row <= cut; ++row)
-        ASSERT_EQ(part(before.dqkv, row * width, out, 1), part(after.dqkv, row * width, out, 1));
-      // A query does not reach the gradients of the keys and values behind it.
-      Values queries = x, gradients = dy;
-      for (int64_t row = 0; row <= cut; ++row) {
-        for (int64_t i = 0; i < out; ++i) queries[static_cast<size_t>(row * width + i)] += 4;
-      }
-      std::for_each(gradients.begin(), gradients.begin() + (cut + 1) * out,
-                    [](double& v) { v += 4; });
-      const Result others = run(queries, gradients, p.shape, p.lengths, dtype);
-      for (int64_t row = cut + 1; row < p.tokens(); ++row)
-        ASSERT_EQ(part(before.dqkv, row * width + out, width - out, 1),
-                  part(others.dqkv, row * width + out, width - out, 1));
+TEST_P(CudaOwnAttention, WhatIsNotSeenChangesNoBit) {
+  const auto [p, dtype] =
+      run_of({{{8, 1, 64}, {140}}, DType::kF16}, {{{8, 1, 8}, {70}}, DType::kF32});
+  const Choice both(label());
+  const int64_t width = QkvColumns(p.shape).width(), out = p.out_width();
+  const Values x = p.qkv(dtype), dy = p.dout(dtype);
+  const Result before = run(x, dy, p.shape, p.lengths, dtype);
+  if (missing()) GTEST_SKIP() << kNotOfThisCard;
+  for (const int64_t cut : {31, 62, 63, 126, 127}) {
+    if (cut + 1 >= p.tokens()) continue;
+    SCOPED_TRACE(cut);
+    // What comes after a token does not reach its output and the gradient of its query.
+    Values later = x;
+    std::for_each(later.begin() + (cut + 1) * width, later.end(), [](double& v) { v += 4; });
+    const Result after = run(later, dy, p.shape, p.lengths, dtype);
+    EXPECT_EQ(part(before.out, 0, cut + 1, out), part(after.out, 0, cut + 1, out));
+    for (int64_t row = 0; row <= cut; ++row)
+      ASSERT_EQ(part(before.dqkv, row * width, out, 1), part(after.dqkv, row * width, out, 1));
+    // A query does not reach the gradients of the keys and values behind it.
+    Values queries = x, gradients = dy;
+    for (int64_t row = 0; row <= cut; ++row) {
+      for (int64_t i = 0; i < out; ++i) queries[static_cast<size_t>(row * width + i)] += 4;
     }
+    std::for_each(gradients.begin(), gradients.begin() + (cut + 1) * out,
+                  [](double& v) { v += 4; });
+    const Result others = run(queries, gradients, p.shape, p.lengths, dtype);
+    for (int64_t row = cut + 1; row < p.tokens(); ++row)
+      ASSERT_EQ(part(before.dqkv, row * width + out, width - out, 1),
+                part(others.dqkv, row * width + out, width - out, 1));
   }
 }
 
-TEST_F(CudaAttention, TwoRunsGiveTheSameBits) {
-  const Problem p{{4, 2, 64}, {90, 3, 40}};
-  for (const char* label : {"flash_mma", "flash_wgmma"}) {
-    const Choice both(label);
-    const Result first = run(p, DType::kF16);
-    if (Choice::missing(label)) continue;
-    EXPECT_EQ(first, run(p, DType::kF16)) << label;
-  }
+TEST_P(CudaOwnAttention, TwoRunsGiveTheSameBits) {
+  const auto [p, dtype] =
+      run_of({{{4, 2, 64}, {90, 3, 40}}, DType::kF16}, {{{4, 2, 8}, {90, 3, 40}}, DType::kF32});
+  const Choice both(label());
+  const Result first = run(p, dtype);
+  if (missing()) GTEST_SKIP() << kNotOfThisCard;
+  EXPECT_EQ(first, run(p, dtype));
 }
 
 // Documents of several tiles of keys, whose shares of a query's gradient may meet in any order.
@@ -537,15 +557,16 @@ TEST_F(CudaAttention, TheCapabilityDecidesWhatRuns) {
   runtime_.reset();
 }
 
-TEST_F(CudaAttention, TheOrderOfThreadsChangesNoBit) {
+TEST_P(CudaOwnAttention, TheOrderOfThreadsChangesNoBit) {
   using cuda_on_cpu::Order;
-  for (const auto& [p, dtype, label] :
-       {std::tuple{Problem{{4, 1, 64}, {70, 1, 30}}, DType::kBF16, "flash_mma"},
-        std::tuple{Problem{{2, 1, 128}, {80}}, DType::kF16, "flash_mma"},
-        std::tuple{Problem{{1, 1, 64}, {390, 1, 30}}, DType::kBF16, "flash_wgmma"},
-        std::tuple{Problem{{2, 1, 128}, {80, 270}}, DType::kF16, "flash_wgmma"},
-        std::tuple{Problem{{2, 1, 40}, {40, 3}}, DType::kF32, "plain"}}) {
-    const Choice both(label);
+  const std::map<std::string, std::vector<Run>> runs = {
+      {"flash_mma",
+       {{{{4, 1, 64}, {70, 1, 30}}, DType::kBF16}, {{{2, 1, 128}, {80}}, DType::kF16}}},
+      {"flash_wgmma",
+       {{{{1, 1, 64}, {390, 1, 30}}, DType::kBF16}, {{{2, 1, 128}, {80, 270}}, DType::kF16}}},
+      {"plain", {{{{2, 1, 40}, {40, 3}}, DType::kF32}}}};
+  const Choice both(label());
+  for (const auto& [p, dtype] : runs.at(label())) {
     const Result want = run(p, dtype);
     for (const Order order : {Order::kDescending, Order::kRandom}) {
       cuda_on_cpu::set_order(order);

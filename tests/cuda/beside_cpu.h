@@ -12,6 +12,7 @@
 #include <vector>
 
 #include "engine/tensor/tensor.h"
+#include "tests/cuda/card.h"
 #include "tests/support/compare.h"
 #include "tests/support/values.h"
 
@@ -57,11 +58,8 @@ using RunSide = std::function<std::vector<Tensor>(const Side&)>;
 class BesideCpu : public ::testing::Test {
  protected:
   void SetUp() override {
-    try {
-      card_ = std::make_unique<Runtime>(RuntimeOptions{}, make_backend(Device::kCuda));
-    } catch (const Error& error) {
-      GTEST_SKIP() << error.what();
-    }
+    if (const std::string why = why_no_card(); !why.empty()) GTEST_SKIP() << why;
+    card_ = std::make_unique<Runtime>(RuntimeOptions{}, make_backend(Device::kCuda));
   }
 
   // Tolerances in the order f32, bf16, f16; outputs contiguous and strided.

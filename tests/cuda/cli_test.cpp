@@ -5,6 +5,7 @@
 #include <sstream>
 
 #include "tests/cli/inkstone_run.h"
+#include "tests/cuda/card.h"
 
 namespace ink {
 namespace {
@@ -25,16 +26,10 @@ json first_row(const Workplace& place, const std::string& run, const std::string
   return {};
 }
 
-bool card_is_there(const Workplace& place) {
-  const ChildResult doctor = place.run({"doctor", "--json"});
-  return doctor.code == 0 && !json::parse(doctor.out)["cuda"]["cards"].empty();
-}
-
 class CudaRun : public testing::Test {
  protected:
   void SetUp() override {
-    static const bool there = card_is_there(place_);
-    if (!there) GTEST_SKIP() << "no card on this machine";
+    if (const std::string why = why_no_card(); !why.empty()) GTEST_SKIP() << why;
     place_.write_run(kTrain);
   }
   [[nodiscard]] ChildResult run(const std::vector<std::string>& arguments,
@@ -45,6 +40,14 @@ class CudaRun : public testing::Test {
   }
   Workplace place_;
 };
+
+TEST_F(CudaRun, DoctorMeasuresTheCard) {
+  const ChildResult doctor = run({"doctor", "--json"});
+  ASSERT_EQ(doctor.code, 0) << doctor.err;
+  const json said = json::parse(doctor.out);
+  EXPECT_EQ(said["cuda"]["cards"].size(), device_platform(Device::kCuda).count) << doctor.out;
+  EXPECT_GT(said["gemm_flops_per_s"]["bf16"].get<double>(), 0) << doctor.out;
+}
 
 TEST_F(CudaRun, TrainsLikeTheProcessor) {
   expect_done(run({"train", "run.yaml", "--out", "card"}));

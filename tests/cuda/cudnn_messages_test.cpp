@@ -6,6 +6,7 @@
 
 #include "engine/kernels/tuning.h"
 #include "engine/tensor/out_of_memory.h"
+#include "tests/cuda/card.h"
 
 namespace ink::cudnn {
 namespace {
@@ -51,11 +52,8 @@ TEST(CudnnMessages, ARefusalIsToldOncePerSlot) {
 class CudnnRefusal : public testing::Test {
  protected:
   void SetUp() override {
-    try {
-      backend_ = make_backend(Device::kCuda);
-    } catch (const Error& error) {
-      GTEST_SKIP() << error.what();
-    }
+    if (const std::string why = why_no_card(); !why.empty()) GTEST_SKIP() << why;
+    backend_ = make_backend(Device::kCuda);
   }
   [[nodiscard]] const CudaBackend& backend() const {
     return static_cast<const CudaBackend&>(*backend_);

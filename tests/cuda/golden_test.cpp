@@ -5,9 +5,9 @@
 #include <gtest/gtest.h>
 
 #include "engine/kernels/tuning.h"
-#include "engine/tensor/devices.h"
 #include "models/generate/generator.h"
 #include "parallel/comm/self_group.h"
+#include "tests/cuda/card.h"
 #include "tests/support/compare.h"
 #include "tests/support/golden_run.h"
 
@@ -21,8 +21,6 @@ constexpr bool kEmulated = true;
 #else
 constexpr bool kEmulated = false;
 #endif
-
-bool card_is_there() { return device_platform(Device::kCuda).count > 0; }
 
 TraineeOptions on_card() {
   TraineeOptions options;
@@ -48,7 +46,7 @@ std::vector<double> train_rows(Trainee& trainee, const Fixture& fixture, int64_t
 class CudaTest : public testing::Test {
  protected:
   void SetUp() override {
-    if (!card_is_there()) GTEST_SKIP() << "no card: " << device_platform(Device::kCuda).problem;
+    if (const std::string why = why_no_card(); !why.empty()) GTEST_SKIP() << why;
   }
   Fixture fixture_;
   std::unique_ptr<ProcessGroup> alone_ = make_self_group();

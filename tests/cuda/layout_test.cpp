@@ -7,6 +7,7 @@
 #include <algorithm>
 #include <optional>
 
+#include "tests/cuda/card.h"
 #include "tests/support/compare.h"
 #include "tests/support/group_ranks.h"
 #include "tests/support/trainee.h"
@@ -135,15 +136,6 @@ class Cards {
   Cards& operator=(const Cards&) = delete;
 };
 
-std::string why_not(int ranks) {
-  try {
-    static_cast<void>(make_backend(Device::kCuda, ranks - 1));
-    return "";
-  } catch (const Error& error) {
-    return error.what();
-  }
-}
-
 void expect_parity(const Trace& got, const Trace& serial) {
   for (size_t t = 0; t < kSteps; ++t) {
     EXPECT_NEAR(got.losses[t] / serial.losses[t], 1, 1e-5) << "step " << t + 1;
@@ -160,7 +152,7 @@ class CudaLayout : public testing::TestWithParam<Layout> {};
 TEST_P(CudaLayout, EqualsOneRank) {
   const Layout& layout = GetParam();
   const Cards there(layout.late);
-  if (const std::string why = why_not(layout.ranks); !why.empty()) GTEST_SKIP() << why;
+  if (const std::string why = why_no_card(layout.ranks); !why.empty()) GTEST_SKIP() << why;
   const std::vector<Trace> ranks = train(layout);
   for (size_t r = 1; r < ranks.size(); ++r)
     EXPECT_TRUE(ranks[r] == ranks[0]) << "rank " << r << " differs from rank 0";
@@ -178,7 +170,7 @@ INSTANTIATE_TEST_SUITE_P(DataParallel, CudaLayout,
 // within the noise of bf16.
 TEST(CudaLayoutBf16, RanksAgreeAndFollowOneRank) {
   const Cards there(true);
-  if (const std::string why = why_not(2); !why.empty()) GTEST_SKIP() << why;
+  if (const std::string why = why_no_card(2); !why.empty()) GTEST_SKIP() << why;
   const std::vector<Trace> ranks =
       train({.ranks = 2, .accumulation = 2, .late = true, .bf16 = true});
   EXPECT_TRUE(ranks[1] == ranks[0]);
@@ -192,7 +184,7 @@ TEST(CudaLayoutBf16, RanksAgreeAndFollowOneRank) {
 // Reducing early or at the end: the same additions.
 TEST(CudaLayoutBits, OverlapOnAndOff) {
   const Cards there(true);
-  if (const std::string why = why_not(2); !why.empty()) GTEST_SKIP() << why;
+  if (const std::string why = why_no_card(2); !why.empty()) GTEST_SKIP() << why;
   EXPECT_TRUE(train({.ranks = 2, .late = true}) ==
               train({.ranks = 2, .overlap = false, .late = true}));
 }
@@ -201,7 +193,7 @@ TEST(CudaLayoutBits, OverlapOnAndOff) {
 // then on, the reduced one too. A launch makes the calls of a backward that runs as it comes.
 TEST(CudaLayoutBits, GraphsOnAndOff) {
   const Cards there(true);
-  if (const std::string why = why_not(2); !why.empty()) GTEST_SKIP() << why;
+  if (const std::string why = why_no_card(2); !why.empty()) GTEST_SKIP() << why;
   const Layout base{.ranks = 2, .late = true, .steps = 3, .rows = 2};
   Layout small = base, blocking = base, accumulated = base;
   small.bucket_bytes = accumulated.bucket_bytes = kSmallBuckets;
@@ -231,7 +223,7 @@ TEST(CudaLayoutBits, GraphsOnAndOff) {
 // the others need not know.
 TEST(CudaLayoutBits, ARecordingThatIsGivenUpChangesNothing) {
   const Cards there(true);
-  if (const std::string why = why_not(2); !why.empty()) GTEST_SKIP() << why;
+  if (const std::string why = why_no_card(2); !why.empty()) GTEST_SKIP() << why;
   Layout layout{.ranks = 2, .late = true, .bucket_bytes = kSmallBuckets, .steps = 3, .rows = 2};
   const std::vector<Trace> want = train(layout);
   layout.graphs = true;

@@ -10,6 +10,7 @@
 #include "engine/kernels/cuda/cublaslt_plan.h"
 #include "engine/kernels/tuning.h"
 #include "engine/tensor/cuda_error.h"
+#include "tests/cuda/card.h"
 #include "tests/support/compare.h"
 #include "tests/support/values.h"
 
@@ -21,11 +22,8 @@ constexpr std::array kDTypes{DType::kF32, DType::kBF16, DType::kF16};
 class CudaLinear : public ::testing::Test {
  protected:
   void SetUp() override {
-    try {
-      runtime_ = std::make_unique<Runtime>(RuntimeOptions{}, make_backend(Device::kCuda));
-    } catch (const Error& error) {
-      GTEST_SKIP() << error.what();
-    }
+    if (const std::string why = why_no_card(); !why.empty()) GTEST_SKIP() << why;
+    runtime_ = std::make_unique<Runtime>(RuntimeOptions{}, make_backend(Device::kCuda));
   }
 
   [[nodiscard]] CublasLt& library() {

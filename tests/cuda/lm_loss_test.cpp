@@ -3,10 +3,12 @@
 
 #include <gtest/gtest.h>
 
+#include <algorithm>
 #include <cmath>
 
 #include "engine/autograd/backward.h"
 #include "engine/ops/lm_loss_chunk.h"
+#include "tests/cuda/card.h"
 #include "tests/support/compare.h"
 #include "tests/support/values.h"
 
@@ -16,11 +18,8 @@ namespace {
 class CudaLmLoss : public ::testing::Test {
  protected:
   void SetUp() override {
-    try {
-      runtime_ = std::make_unique<Runtime>(RuntimeOptions{}, make_backend(Device::kCuda));
-    } catch (const Error& error) {
-      GTEST_SKIP() << error.what();
-    }
+    if (const std::string why = why_no_card(); !why.empty()) GTEST_SKIP() << why;
+    runtime_ = std::make_unique<Runtime>(RuntimeOptions{}, make_backend(Device::kCuda));
   }
   std::unique_ptr<Runtime> runtime_;
 };

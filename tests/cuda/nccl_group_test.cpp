@@ -13,6 +13,7 @@
 #include "parallel/comm/self_group.h"
 #include "parallel/comm/wait_watch.h"
 #include "parallel/data_parallel/reducer.h"
+#include "tests/cuda/card.h"
 #include "tests/parallel/group_cases.h"
 #include "tests/support/group_ranks.h"
 #include "tests/support/values.h"
@@ -50,16 +51,6 @@ class Cards {
   Cards& operator=(const Cards&) = delete;
 };
 
-// Empty when there are so many cards, else why the test does not run.
-std::string why_not(int ranks) {
-  try {
-    static_cast<void>(make_backend(Device::kCuda, ranks - 1));
-    return "";
-  } catch (const Error& error) {
-    return error.what();
-  }
-}
-
 using Body = std::function<void(Runtime&, ProcessGroup& cards, ProcessGroup& host)>;
 
 void run_on_cards(int ranks, const Body& body, const GroupOptions& options = {}) {
@@ -77,7 +68,7 @@ class NcclGroup : public testing::TestWithParam<Param> {};
 TEST_P(NcclGroup, Case) {
   const auto& [group_case, ranks, streams] = GetParam();
   const Cards there(streams);
-  if (const std::string why = why_not(ranks); !why.empty()) GTEST_SKIP() << why;
+  if (const std::string why = why_no_card(ranks); !why.empty()) GTEST_SKIP() << why;
   run_on_cards(ranks,
                [&group_case = group_case](Runtime& runtime, ProcessGroup& cards, ProcessGroup&) {
                  group_case.run(runtime, cards);
@@ -97,7 +88,7 @@ INSTANTIATE_TEST_SUITE_P(Cases, NcclGroup,
 
 TEST(NcclGroupMemory, ATensorThatIsDroppedStaysUntilTheCallIsDone) {
   const Cards there(Streams::kLate);
-  if (const std::string why = why_not(2); !why.empty()) GTEST_SKIP() << why;
+  if (const std::string why = why_no_card(2); !why.empty()) GTEST_SKIP() << why;
   constexpr int64_t kCount = 1 << 20;
   run_on_cards(2, [](Runtime& runtime, ProcessGroup& cards, ProcessGroup&) {
     const int64_t before = runtime.allocator().report().total;
@@ -116,7 +107,7 @@ TEST(NcclGroupMemory, ATensorThatIsDroppedStaysUntilTheCallIsDone) {
 
 TEST(NcclGroupMemory, IsCountedAsCommunication) {
   const Cards there;
-  if (const std::string why = why_not(1); !why.empty()) GTEST_SKIP() << why;
+  if (const std::string why = why_no_card(1); !why.empty()) GTEST_SKIP() << why;
   run_on_cards(1, [](Runtime& runtime, ProcessGroup&, ProcessGroup&) {
     const MemoryReport report = runtime.allocator().report();
     EXPECT_EQ(report.in_use[static_cast<size_t>(MemoryTag::kCommunication)], report.total);
@@ -126,7 +117,7 @@ TEST(NcclGroupMemory, IsCountedAsCommunication) {
 
 TEST(NcclGroup, TensorsOfTheProcessorAreRefused) {
   const Cards there;
-  if (const std::string why = why_not(1); !why.empty()) GTEST_SKIP() << why;
+  if (const std::string why = why_no_card(1); !why.empty()) GTEST_SKIP() << why;
   run_on_cards(1, [](Runtime&, ProcessGroup& cards, ProcessGroup&) {
     Runtime processor;
     const Tensor t = zeros(processor, {4}, DType::kF32);
@@ -140,7 +131,7 @@ TEST(DeviceGroup, TheHostsGroupServesTheProcessorAndASingleRank) {
     Runtime processor;
     EXPECT_EQ(make_device_group(processor, host), nullptr);
   });
-  if (const std::string why = why_not(1); !why.empty()) GTEST_SKIP() << why;
+  if (const std::string why = why_no_card(1); !why.empty()) GTEST_SKIP() << why;
   Runtime card({}, make_backend(Device::kCuda));
   const auto alone = make_self_group();
   EXPECT_EQ(make_device_group(card, *alone), nullptr);
@@ -151,7 +142,7 @@ TEST(DeviceGroup, TheHostsGroupServesTheProcessorAndASingleRank) {
 TEST(NcclReducer, SumsGradientsOnTheCards) {
   for (const int ranks : {2, 4}) {
     const Cards there(Streams::kLate);
-    if (const std::string why = why_not(ranks); !why.empty()) GTEST_SKIP() << why;
+    if (const std::string why = why_no_card(ranks); !why.empty()) GTEST_SKIP() << why;
     run_on_cards(ranks, [&](Runtime& runtime, ProcessGroup& cards, ProcessGroup&) {
       ParameterTable table;
       SerialBuilder builder(table);
@@ -198,7 +189,7 @@ struct RecordedSum {
 
 TEST(NcclRecording, EveryLaunchMakesACallOfItsOwn) {
   const Cards there(Streams::kLate);
-  if (const std::string why = why_not(2); !why.empty()) GTEST_SKIP() << why;
+  if (const std::string why = why_no_card(2); !why.empty()) GTEST_SKIP() << why;
   run_on_cards(2, [](Runtime& runtime, ProcessGroup& cards, ProcessGroup&) {
     RecordedSum recorded(runtime, cards);
     const int64_t before = cards.recorder().last().sequence;

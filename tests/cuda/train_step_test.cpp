@@ -9,9 +9,9 @@
 #include <string_view>
 
 #include "engine/ops/attention.h"
-#include "engine/tensor/devices.h"
 #include "engine/tensor/out_of_memory.h"
 #include "parallel/comm/self_group.h"
+#include "tests/cuda/card.h"
 #include "tests/support/trainee.h"
 
 #ifdef INKSTONE_CUDA_ON_CPU_TEST
@@ -42,8 +42,7 @@ struct Outcome {
 class CudaTrainStep : public testing::Test {
  protected:
   void SetUp() override {
-    if (!has_backend(Device::kCuda) || device_platform(Device::kCuda).count == 0)
-      GTEST_SKIP() << "no card";
+    if (const std::string why = why_no_card(); !why.empty()) GTEST_SKIP() << why;
     // A recording pads its documents: to cuDNN that is another problem, with other bits.
     attention_forward.choose(Device::kCuda, "flash_mma");
     attention_backward.choose(Device::kCuda, "flash_mma");

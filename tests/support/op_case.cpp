@@ -4,6 +4,8 @@
 
 #include <cstring>
 #include <deque>
+#include <memory>
+#include <set>
 
 #include "engine/core/cpu_features.h"
 #include "engine/tensor/devices.h"
@@ -73,16 +75,18 @@ void compare_with_reference(const OpCase& row, const OpRun& how, const std::stri
 }
 
 // The same behind a consumer and with rebuilt activations, which runs the kernels of recompute.
-void compare_consumed(const OpCase& row, DType dtype, Device device, const std::string& what) {
+void compare_consumed(const OpCase& row, DType dtype, Runtime* card, const std::string& what) {
   if (row.differentiable == 0 || !row.recompute) return;
   const std::vector<Shape> shapes = input_shapes(row);
   const std::vector<Values> inputs = input_values(row, shapes, dtype);
   const OpRun selective{
-      .dtype = dtype, .consumer = true, .recompute = Recompute::kSelective, .device = device};
+      .dtype = dtype, .consumer = true, .recompute = Recompute::kSelective, .card = card};
   const OpResult want = run_case(row, inputs, shapes, {.consumer = true});
   const OpResult got = run_case(row, inputs, shapes, selective);
   expect_gradients(row, got, want, gradient_tolerance(row, dtype), what + ", recomputed");
 }
+
+Device device_of(Runtime* card) { return card == nullptr ? Device::kCpu : card->device(); }
 
 // There is no f64 on a card, and no bf16 arithmetic before sm_80: such a card computes in f16.
 std::vector<DType> dtypes_on(const OpCase& row, Device device) {
@@ -93,15 +97,15 @@ std::vector<DType> dtypes_on(const OpCase& row, Device device) {
   return dtypes;
 }
 
-void check_forward(const OpCase& row, Device device, DType dtype) {
-  compare_with_reference(row, {.dtype = dtype, .backward = false, .device = device}, "forward");
+void check_forward(const OpCase& row, Runtime* card, DType dtype) {
+  compare_with_reference(row, {.dtype = dtype, .backward = false, .card = card}, "forward");
 }
 
-void check_gradients(const OpCase& row, Device device, DType dtype) {
-  compare_with_reference(row, {.dtype = dtype, .device = device}, "gradients");
+void check_gradients(const OpCase& row, Runtime* card, DType dtype) {
+  compare_with_reference(row, {.dtype = dtype, .card = card}, "gradients");
 }
 
-void check_finite_differences(const OpCase& row) {
+void check_finite_differences(const OpCase& row, Runtime*) {
   const std::vector<Shape> shapes = input_shapes(row);
   const std::vector<Values> inputs = input_values(row, shapes, DType::kF64);
   const OpResult claimed = run_case(row, inputs, shapes, {});
@@ -123,17 +127,17 @@ void check_finite_differences(const OpCase& row) {
   }
 }
 
-void check_strided(const OpCase& row, Device device) {
-  for (const DType dtype : dtypes_on(row, device))
-    compare_with_reference(row, {.dtype = dtype, .strided = true, .device = device},
+void check_strided(const OpCase& row, Runtime* card) {
+  for (const DType dtype : dtypes_on(row, device_of(card)))
+    compare_with_reference(row, {.dtype = dtype, .strided = true, .card = card},
                            fmt::format("strided {}", name_of(dtype)));
 }
 
-void check_empty(const OpCase& row, Device device) {
+void check_empty(const OpCase& row, Runtime* card) {
   const std::vector<Shape> shapes = empty_shapes(row);
-  for (const DType dtype : dtypes_on(row, device)) {
+  for (const DType dtype : dtypes_on(row, device_of(card))) {
     const std::vector<Values> inputs = input_values(row, shapes, dtype);
-    const OpResult got = run_case(row, inputs, shapes, {.dtype = dtype, .device = device});
+    const OpResult got = run_case(row, inputs, shapes, {.dtype = dtype, .card = card});
     expect_outputs(row, got.outputs, row.composed(inputs), output_tolerance(row, dtype), "empty");
     for (size_t i = 0; i < inputs.size(); ++i) {
       if (!wants_gradient(row, i)) continue;
@@ -148,11 +152,11 @@ bool equal_bits(const Values& a, const Values& b) {
          (a.empty() || std::memcmp(a.data(), b.data(), a.size() * sizeof(double)) == 0);
 }
 
-void check_recompute(const OpCase& row, Device device) {
+void check_recompute(const OpCase& row, Runtime* card) {
   const std::vector<Shape> shapes = input_shapes(row);
-  for (const DType dtype : dtypes_on(row, device)) {
+  for (const DType dtype : dtypes_on(row, device_of(card))) {
     const std::vector<Values> inputs = input_values(row, shapes, dtype);
-    OpRun how{.dtype = dtype, .consumer = true, .device = device};
+    OpRun how{.dtype = dtype, .consumer = true, .card = card};
     const OpResult kept = run_case(row, inputs, shapes, how);
     for (const Recompute policy : {Recompute::kSelective, Recompute::kFull}) {
       how.recompute = policy;
@@ -195,34 +199,56 @@ class ChosenKernel {
   Device device_;
 };
 
-void check_candidates(const OpCase& row, Device device) {
+void check_candidate(const OpCase& row, KernelSlotBase& slot, std::string_view label,
+                     Runtime* card) {
+  const Device device = device_of(card);
+  bool ran = false;
+  for (const DType dtype : dtypes_on(row, device)) {
+    const ChosenKernel chosen(slot, device, label);
+    const std::string what = fmt::format("{} by {}, {}", slot.name(), label, name_of(dtype));
+    compare_with_reference(row, {.dtype = dtype, .card = card}, what);
+    compare_consumed(row, dtype, card, what);
+    const char* last = slot.last_label(device);  // nullptr: the op had nothing to do
+    ran = ran || (last != nullptr && last == label);
+  }
+  EXPECT_TRUE(ran || !must_run(label, device))
+      << row.name << ": candidate " << label << " of " << slot.name() << " never ran";
+}
+
+// Those of one label; an empty one stands for all.
+void check_candidates(const OpCase& row, Runtime* card, std::string_view only) {
+  const Device device = device_of(card);
   for (KernelSlotBase* slot : row.slots) {
     ASSERT_TRUE(slot->has(device)) << slot->name() << " has no kernel on " << name_of(device);
     for (const std::string_view label : slot->labels(device)) {
-      bool ran = false;
-      for (const DType dtype : dtypes_on(row, device)) {
-        const ChosenKernel chosen(*slot, device, label);
-        const std::string what = fmt::format("{} by {}, {}", slot->name(), label, name_of(dtype));
-        compare_with_reference(row, {.dtype = dtype, .device = device}, what);
-        compare_consumed(row, dtype, device, what);
-        const char* last = slot->last_label(device);  // nullptr: the op had nothing to do
-        ran = ran || (last != nullptr && last == label);
-      }
-      EXPECT_TRUE(ran || !must_run(label, device))
-          << row.name << ": candidate " << label << " of " << slot->name() << " never ran";
+      if (only.empty() || label == only) check_candidate(row, *slot, label, card);
     }
   }
 }
 
+using Check = std::function<void(const OpCase&, Runtime* card)>;
+
+// The checks of a row share a card: its libraries compile plans for the row's shapes, half a second
+// each by cuDNN. What a failure leaves behind is not handed on.
 class OpCheck : public ::testing::Test {
  public:
-  OpCheck(const OpCase& row, std::function<void(const OpCase&)> check)
-      : row_(row), check_(std::move(check)) {}
-  void TestBody() override { check_(row_); }
+  OpCheck(const OpCase& row, Device device, Check check)
+      : row_(row), device_(device), check_(std::move(check)) {}
+  static void TearDownTestSuite() { card_.reset(); }
+  void TestBody() override {
+    if (device_ != Device::kCpu && card_ == nullptr)
+      card_ = std::make_unique<Runtime>(RuntimeOptions{}, make_backend(device_));
+    check_(row_, card_.get());
+  }
+  void TearDown() override {
+    if (HasFailure()) card_.reset();
+  }
 
  private:
+  static inline std::unique_ptr<Runtime> card_;
   const OpCase& row_;
-  std::function<void(const OpCase&)> check_;
+  Device device_;
+  Check check_;
 };
 
 // A row never moves: its checks refer to it.
@@ -231,37 +257,47 @@ std::deque<OpCase>& rows() {
   return all;
 }
 
-using Check = std::function<void(const OpCase&)>;
+struct Suite {
+  const OpCase& row;
+  Device device;
+  std::string name;
+  const char* file;
+  int line;
 
-void add_check(const OpCase& row, const std::string& suite, const std::string& name, Check check,
-               const char* file, int line) {
-  // NOLINTNEXTLINE(cppcoreguidelines-owning-memory): GoogleTest owns the test it is handed
-  ::testing::RegisterTest(
-      suite.c_str(), name.c_str(), nullptr, nullptr, file, line,
-      [&row, check = std::move(check)]() -> OpCheck* { return new OpCheck(row, check); });
+  void add(const std::string& check_name, Check check) const {
+    ::testing::RegisterTest(name.c_str(), check_name.c_str(), nullptr, nullptr, file, line,
+                            [&row = row, device = device, check = std::move(check)]() -> OpCheck* {
+                              // NOLINTNEXTLINE(cppcoreguidelines-owning-memory): GoogleTest owns it
+                              return new OpCheck(row, device, check);
+                            });
+  }
+};
+
+void add_checks(const Suite& suite) {
+  const OpCase& row = suite.row;
+  for (const DType dtype : dtypes_on(row, suite.device)) {
+    suite.add(fmt::format("forward_{}", name_of(dtype)),
+              [=](const OpCase& it, Runtime* card) { check_forward(it, card, dtype); });
+    if (row.differentiable != 0 && dtype != DType::kF64)
+      suite.add(fmt::format("gradients_{}", name_of(dtype)),
+                [=](const OpCase& it, Runtime* card) { check_gradients(it, card, dtype); });
+  }
+  if (row.differentiable != 0 && suite.device == Device::kCpu)
+    suite.add("finite_differences", check_finite_differences);
+  if (row.strided) suite.add("strided", check_strided);
+  if (row.empty) suite.add("empty", check_empty);
+  if (row.differentiable != 0 && row.recompute) suite.add("recompute", check_recompute);
 }
 
-void add_checks(const OpCase& row, Device device, const std::string& suite, const char* file,
-                int line) {
-  const auto add = [&](const std::string& name, Check check) {
-    add_check(row, suite, name, std::move(check), file, line);
-  };
-  const auto on_device = [device](void (*check)(const OpCase&, Device)) {
-    return [check, device](const OpCase& it) { check(it, device); };
-  };
-  for (const DType dtype : dtypes_on(row, device)) {
-    add(fmt::format("forward_{}", name_of(dtype)),
-        [=](const OpCase& it) { check_forward(it, device, dtype); });
-    if (row.differentiable != 0 && dtype != DType::kF64)
-      add(fmt::format("gradients_{}", name_of(dtype)),
-          [=](const OpCase& it) { check_gradients(it, device, dtype); });
+// A check per label, so that one can be left out.
+void add_candidates(const Suite& suite) {
+  std::set<std::string_view> labels;
+  for (const KernelSlotBase* slot : suite.row.slots) {
+    for (const std::string_view label : slot->labels(suite.device)) labels.insert(label);
   }
-  if (row.differentiable != 0 && device == Device::kCpu)
-    add("finite_differences", check_finite_differences);
-  if (row.strided) add("strided", on_device(check_strided));
-  if (row.empty) add("empty", on_device(check_empty));
-  if (row.differentiable != 0 && row.recompute) add("recompute", on_device(check_recompute));
-  if (!row.slots.empty()) add("candidates", on_device(check_candidates));
+  for (const std::string_view label : labels)
+    suite.add(fmt::format("candidates_{}", label),
+              [=](const OpCase& it, Runtime* card) { check_candidates(it, card, label); });
 }
 
 }  // namespace
@@ -270,14 +306,21 @@ const std::deque<OpCase>& op_cases() { return rows(); }
 
 bool register_op_case(OpCase row, const char* file, int line) {
   rows().push_back(std::move(row));
-  const OpCase& kept = rows().back();
-  add_checks(kept, Device::kCpu, kept.name, file, line);
+  const Suite suite{rows().back(), Device::kCpu, rows().back().name, file, line};
+  add_checks(suite);
+  if (!suite.row.slots.empty())  // before main() the labels are not all known
+    suite.add("candidates",
+              [](const OpCase& it, Runtime* card) { check_candidates(it, card, {}); });
   return true;
 }
 
 void register_device_checks(Device device) {
-  for (const OpCase& row : rows())
-    add_checks(row, device, fmt::format("{}_on_{}", row.name, name_of(device)), __FILE__, __LINE__);
+  for (const OpCase& row : rows()) {
+    const Suite suite{row, device, fmt::format("{}_on_{}", row.name, name_of(device)), __FILE__,
+                      __LINE__};
+    add_checks(suite);
+    add_candidates(suite);
+  }
 }
 
 }  // namespace ink

@@ -7,7 +7,8 @@
 //   strided              inputs and incoming gradients as columns of wider tensors full of NaN
 //   empty                no rows: outputs of the composed form's size, parameter gradients zero
 //   recompute            none, selective and full recompute give equal bits
-//   candidates           every candidate of every slot in `slots`, in every dtype
+//   candidates           every candidate of every slot in `slots`, in every dtype; on a card one
+//                        check per label, candidates_<label>
 //
 // The composed form is the specification of the op. Data are the same on every machine. Ops
 // without an autograd node (optimizer kernels, casts) are rows with differentiable = 0.

@@ -197,8 +197,11 @@ Values seed_values(const OpCase& row, size_t output, size_t count) {
 
 OpResult run_case(const OpCase& row, const std::vector<Values>& inputs,
                   const std::vector<Shape>& shapes, const OpRun& how) {
-  Runtime runtime({}, make_backend(how.device));
-  runtime.recompute = how.recompute;
+  Runtime host;
+  Runtime& runtime = how.card == nullptr ? host : *how.card;
+  // Old blocks of a card may hold the right results of another run.
+  if (how.card != nullptr) how.card->allocator().release_cache();
+  const Scoped policy(runtime.recompute, how.recompute);
   const Inputs given(runtime, row, inputs, shapes, how);
   std::vector<Tensor> outputs = forward(row, given.tensors, how);
   OpResult result;

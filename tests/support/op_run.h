@@ -14,7 +14,7 @@ struct OpRun {
   bool strided = false;
   bool consumer = false;  // the outputs feed an op that keeps them, so that recompute shows
   Recompute recompute = Recompute::kNone;
-  Device device = Device::kCpu;
+  Runtime* card = nullptr;  // none: on the processor, in a runtime of its own
 };
 
 struct OpResult {

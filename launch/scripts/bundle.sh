@@ -80,7 +80,7 @@ find "$root/configs" -type f ! -name '*.yaml' -delete
 find "$root/configs" -type d -empty -delete
 mkdir "$root/tests/golden"
 cp -r tests/golden/models "$root/tests/golden"
-cp tests/cuda/sanitize.sh "$root/tests"
+cp tests/cuda/{programs,sanitize}.sh "$root/tests"
 find bench \( -name '*.py' -o -name '*.sh' \) -exec cp --parents -t "$root" {} +
 # Where the benchmarks look for programs in a build folder: run.sh, which starts the program of the name it is called by.
 mkdir -p "$root/launch" "$root/bench/gpu"

@@ -6,7 +6,8 @@ here=$(dirname "$(readlink -f "${BASH_SOURCE[0]}")")
 usage() {
   cat <<'TEXT'
 usage: ./run.sh inkstone ARGUMENTS...   the program (inkstone doctor: what it finds here)
-       ./run.sh tests [FLAGS...]        the tests of the CUDA backend, one after another; flags of GoogleTest
+       ./run.sh tests [NAMES...]        the tests of the CUDA backend, or those named, one after another, each under a time
+                                        limit (tests --help): ./run.sh tests cuda_linear_test --gtest_filter='*Bf16*'
        ./run.sh sanitize.sh [FLAGS...]  these tests under compute-sanitizer (sanitize.sh --help)
        ./run.sh gpu.sh kernels          benchmarks beside torch; or another program of bin/ or script of bench/
        ./run.sh -n N inkstone ...       N ranks on this machine, a card each, that meet through a file
@@ -84,16 +85,7 @@ path=$path${LD_LIBRARY_PATH:+:$LD_LIBRARY_PATH}
 case $program in
   tests)
     export LD_LIBRARY_PATH=$path
-    cd "$here"
-    failed=()
-    for test in bin/*_test; do
-      echo "== $(basename "$test")"
-      # Many tests are skipped for one reason, such as a machine without a driver: it is said once.
-      "$test" --gtest_brief=1 "$@" 2>&1 | awk '/: Skipped$/ { if (getline && !said[$0]++) print "skipped: " $0; next } 1' ||
-        failed+=("$(basename "$test")")
-    done
-    echo "== failed: ${failed[*]:-none}"
-    ((${#failed[@]} == 0))
+    exec "$here/tests/programs.sh" "$here/bin" "$@"
     ;;
   sanitize.sh)
     export LD_LIBRARY_PATH=$path

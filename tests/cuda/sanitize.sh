@@ -10,7 +10,9 @@ usage: tests/cuda/sanitize.sh [--tool NAME]... [--seconds N] [--logs FOLDER] [--
   --tool     memcheck, racecheck, synccheck or initcheck (default: the first three)
   --seconds  for one program under one tool (default: 300)
   --logs     where the whole output goes (default: sanitizer-logs)
-  --gtest_   flags for the tests, such as --gtest_filter='*attention*'
+  --gtest_   flags for the tests; default: --gtest_filter='-*udnn*', all but the ones named for cuDNN
+Three tools and four programs may take an hour. Where time is short: one tool and a filter a call, such as
+  --tool memcheck --gtest_filter='*attention*on_cuda*:*Attention*:-*udnn*'
 COMPUTE_SANITIZER names the program where it is neither in PATH nor in the toolkit (CUDA_HOME, /usr/local/cuda).
 Exit status: 1 something was found, a test failed, or there was no card; 2 wrong arguments; 4 no compute-sanitizer.
 TEXT
@@ -45,6 +47,7 @@ while (($#)); do
 done
 [[ -n $folder ]] || fail 2 "expected the folder of the tests, got none (--help)"
 ((${#tools[@]} > 0)) || tools=(memcheck racecheck synccheck)
+[[ ${flags[*]} == *--gtest_filter=* ]] || flags+=('--gtest_filter=-*udnn*')
 [[ $seconds =~ ^[1-9][0-9]*$ ]] || fail 2 "expected a number of seconds, got $seconds"
 programs=(cuda_ops_test cuda_attention_test cuda_lm_loss_test cuda_linear_test)
 for program in "${programs[@]}"; do

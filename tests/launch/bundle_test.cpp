@@ -1,6 +1,6 @@
 // The scripts of the bundle: what bundle.sh says of wrong arguments, how run.sh of an unpacked
-// bundle finds its program and the CUDA libraries, and what sanitize.sh makes of its tool's
-// verdicts. The programs here are small scripts.
+// bundle finds its program and the CUDA libraries, how its tests run one after another, and what
+// sanitize.sh makes of its tool's verdicts. The programs here are small scripts.
 #include <fmt/format.h>
 #include <gtest/gtest.h>
 
@@ -16,7 +16,8 @@ namespace {
 namespace fs = std::filesystem;
 
 const fs::path kScripts = fs::path(INKSTONE_SOURCE_DIR) / "launch/scripts";
-const fs::path kSanitize = fs::path(INKSTONE_SOURCE_DIR) / "tests/cuda/sanitize.sh";
+const fs::path kTests = fs::path(INKSTONE_SOURCE_DIR) / "tests/cuda";
+const fs::path kSanitize = kTests / "sanitize.sh";
 
 void expect_one_line(const ChildResult& result, int code, const std::string& word) {
   EXPECT_EQ(result.code, code) << result.err;
@@ -68,6 +69,7 @@ class UnpackedBundle : public testing::Test {
     fs::copy_file(kScripts / "bundle_run.sh", root_ / "run.sh");
     fs::create_directories(root_ / "tests");
     fs::copy_file(kSanitize, root_ / "tests/sanitize.sh");
+    fs::copy_file(kTests / "programs.sh", root_ / "tests/programs.sh");
     fs::create_directories(root_ / "launch");
     fs::create_symlink("../run.sh", root_ / "launch/inkstone");
     root_.write("lib/cuda-libraries", "libfirst.so.1\nlibsecond.so.2\n");
@@ -88,6 +90,11 @@ class UnpackedBundle : public testing::Test {
                                              {"INKSTONE_CUDA_LIBS", ""},
                                              {"LD_LIBRARY_PATH", library_path},
                                              {"PYTHONPATH", (root_ / "site").string()}}});
+  }
+  [[nodiscard]] ChildResult tests(std::vector<std::string> arguments,
+                                  const std::string& library_path = "") const {
+    arguments.insert(arguments.begin(), {"tests", "--logs", (root_ / "logs").string()});
+    return run(arguments, "run.sh", library_path);
   }
   // What the program prints when the CUDA libraries are in these folders.
   [[nodiscard]] std::string libraries(const std::vector<std::string>& folders) const {
@@ -114,7 +121,7 @@ TEST_F(UnpackedBundle, KeepsTheLibraryPathOfTheCallerBehindItsOwn) {
                            (root_ / "toolkit/lib64").string() + ":/driver/lib64:/driver/lib\n";
   const std::string path = "/driver/lib64:/driver/lib";
   EXPECT_TRUE(run({"inkstone"}, "run.sh", path).out.starts_with(want));
-  EXPECT_NE(run({"tests"}, "run.sh", path).out.find(want), std::string::npos);
+  EXPECT_NE(tests({}, path).out.find(want), std::string::npos);
 }
 
 TEST_F(UnpackedBundle, FindsLibrariesInPackagesOfPython) {
@@ -155,23 +162,74 @@ TEST_F(UnpackedBundle, RanksMeetInAFolder) {
   EXPECT_EQ(run({"-n", "2", "inkstone", "train"}).code, 6);
 }
 
+void expect_lines(const std::string& text, const std::vector<std::string>& lines) {
+  for (const std::string& line : lines)
+    EXPECT_NE(("\n" + text).find("\n" + line), std::string::npos) << line << " in\n" << text;
+}
+
 TEST_F(UnpackedBundle, TestsAllRunAndTheFailedOnesAreListed) {
   install_libraries();
-  const ChildResult result = run({"tests", "--gtest_filter=*"});
-  EXPECT_EQ(result.code, 1);
-  EXPECT_NE(result.out.find("good --gtest_brief=1 --gtest_filter=*"), std::string::npos);
-  EXPECT_NE(result.out.find("== failed: bad_test\n"), std::string::npos) << result.out;
+  script("bin/good_test",
+         "echo \"good $*\"; echo '[ RUN      ] A.B'; echo '[       OK ] A.B (3 ms)'\n"
+         "echo '[  PASSED  ] 1 test.'\n");
+  script("bin/bad_test",
+         "echo '[ RUN      ] A.C'; echo 'a/b.cpp:7: Failure'; echo '[  FAILED  ] A.C (3 ms)'\n"
+         "echo '[  FAILED  ] A.C'; echo ' 1 FAILED TEST'; exit 1\n");
+  const ChildResult result = tests({"--gtest_filter=*"});
+  EXPECT_EQ(result.code, 1) << result.err;
+  expect_lines(result.out,
+               {"good --gtest_filter=*\ngood_test: exit status 0 after ",
+                "a/b.cpp:7: Failure\n[  FAILED  ] A.C (3 ms)\nbad_test: exit status 1 after ",
+                "== 2 programs, 0 tests skipped; failed: bad_test; did not end: none; logs in "});
+  expect_lines(slurp(root_ / "logs/good_test.log"), {"[ RUN      ] A.B\n"});
+  const ChildResult named = tests({"good_test"});
+  EXPECT_EQ(named.code, 0) << named.err;
+  expect_lines(named.out, {"== 1 programs, 0 tests skipped; failed: none; did not end: none;"});
+}
+
+// A kernel that waits for ever takes one program with it, and its name is known.
+TEST_F(UnpackedBundle, TestsThatDoNotEndAreCutOff) {
+  install_libraries();
+  script("bin/cuda_a_test", "echo '[ RUN      ] A.Hangs'; exec sleep 60\n");
+  script("bin/cuda_b_test", "echo '[ RUN      ] B.Dies'; kill -SEGV $$\n");
+  const ChildResult result = tests({"--seconds", "1", "cuda_a_test", "cuda_b_test", "good_test"});
+  EXPECT_EQ(result.code, 1) << result.err;
+  expect_lines(result.out, {"stopped in: A.Hangs\ncuda_a_test: did not end after ",
+                            "stopped in: B.Dies\ncuda_b_test: exit status 139 after ",
+                            "good_test: exit status 0 after ",
+                            "== 3 programs, 0 tests skipped; failed: cuda_b_test; did not end: "
+                            "cuda_a_test; logs in "});
+}
+
+TEST_F(UnpackedBundle, TestsThatWaitForOthersRunLast) {
+  install_libraries();
+  fs::remove(root_ / "bin/bad_test");
+  for (const char* test : {"attention", "cli", "linear", "nccl_group"})
+    script(fmt::format("bin/cuda_{}_test", test), fmt::format("echo ran {}\n", test));
+  const std::string out = tests({}).out;
+  size_t before = 0;
+  for (const char* line : {"ran linear", "good", "ran attention", "ran nccl_group", "ran cli"}) {
+    const size_t at = out.find(line);
+    EXPECT_TRUE(at != std::string::npos && at >= before) << line << " in\n" << out;
+    before = at;
+  }
 }
 
 TEST_F(UnpackedBundle, ReasonToSkipIsSaidOncePerProgram) {
   install_libraries();
-  const std::string skip = "echo 'a/b.cpp:7: Skipped'; echo 'no card here'\n";
-  script("bin/bad_test", skip + skip + "echo '[  SKIPPED ] 2 tests.'\n");
-  const ChildResult result = run({"tests"});
+  const auto skip = [](const char* name) {
+    return fmt::format(
+        "echo '[ RUN      ] {0}'; echo 'a/b.cpp:7: Skipped'; echo 'no card here'\n"
+        "echo '[  SKIPPED ] {0} (0 ms)'\n",
+        name);
+  };
+  script("bin/bad_test",
+         skip("A.B") + skip("A.C") + "echo '[  SKIPPED ] 2 tests, listed below:'\n");
+  const ChildResult result = tests({});
   EXPECT_EQ(result.code, 0) << result.err;
-  EXPECT_NE(result.out.find("== bad_test\nskipped: no card here\n[  SKIPPED ] 2 tests.\n"),
-            std::string::npos)
-      << result.out;
+  expect_lines(result.out, {"skipped: no card here\nbad_test: exit status 0 after ",
+                            "== 2 programs, 2 tests skipped; failed: none;"});
+  EXPECT_NE(result.out.find(": 0 passed, 0 failed, 2 skipped\n"), std::string::npos);
 }
 
 TEST_F(UnpackedBundle, SanitizerVerdictsAreListed) {
@@ -205,6 +263,9 @@ TEST_F(UnpackedBundle, WrongArgumentsAreOneLine) {
   expect_one_line(run({"-n"}), 2, "expected a number of ranks behind -n, got ''");
   expect_one_line(run({"-n", "2"}), 2, "got ''");
   EXPECT_NE(run({}).out.find("usage: ./run.sh"), std::string::npos);
+  expect_one_line(tests({"cuda_no_test"}), 2, "expected a program of ");
+  expect_one_line(tests({"--seconds", "soon"}), 2, "expected a number of seconds, got soon");
+  expect_one_line(tests({"--filter=x"}), 2, "error[2]: programs.sh: unknown argument --filter=x");
 }
 
 }  // namespace

@@ -18,7 +18,7 @@ namespace {
 constexpr int64_t kPage = 4096;
 constexpr int64_t kSmall = int64_t{512} << 10;  // below: a request of the small pool
 constexpr int64_t kSmallSegment = int64_t{4} << 20;
-constexpr int64_t kHugePage = int64_t{2} << 20;
+constexpr int64_t kHugePage = int64_t{2} << 20;  // cards map their memory in such pages too
 
 int64_t round_up(int64_t bytes, int64_t unit) { return (bytes + unit - 1) / unit * unit; }
 
@@ -105,13 +105,15 @@ void* Allocator::take(BlockPool& pool, int64_t bytes) {
   return pool.take(bytes);
 }
 
-// A whole segment, or where there is no room for one, just the request.
+// A whole number of times the request, so that tensors of one size, as layers have them, leave no
+// rest that nothing fits into. Where there is no room for that, just the request.
 bool Allocator::grow(BlockPool& pool, int64_t bytes) {
   const bool small = &pool == &small_ || &pool == &graph_small_;
   const int64_t usual = kWatched ? bytes
                         : small  ? std::min(kSmallSegment, segment_bytes())
                                  : segment_bytes();
-  for (const int64_t size : {std::max(usual, bytes), bytes}) {
+  const int64_t times = std::max<int64_t>(1, usual / bytes);
+  for (const int64_t size : {kWatched ? bytes : round_up(times * bytes, kHugePage), bytes}) {
     if (void* segment = system_allocate(size)) {
       pool.add_segment(segment, size);
       return true;

@@ -61,7 +61,8 @@ class Allocator {
  protected:
   virtual void* system_allocate(int64_t bytes) = 0;  // nullptr when there is none
   virtual void system_free(void* pointer, int64_t bytes) noexcept = 0;
-  // Size of a segment that serves large requests; a request above it gets one of its own.
+  // Size of a segment that serves large requests, at most: it holds the first of them a whole
+  // number of times. A request above half of it gets one of its own.
   [[nodiscard]] virtual int64_t segment_bytes() const { return int64_t{64} << 20; }
   void release_all() noexcept;  // for destructors of the derived classes
 

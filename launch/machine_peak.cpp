@@ -28,10 +28,12 @@ struct GemmShape {
   int64_t tokens = 1024, in = 2048, out = 2048;
 };
 
-// On a card square, 64 rows and columns per multiprocessor: enough tiles for every one of them.
+// On a card square, 64 rows and columns per multiprocessor: enough tiles for every one of them. No
+// more than 4096: tiles of 128 x 256 are 512 then, enough for any card, and a run that fills its
+// card still has room for 96 MiB (bf16).
 GemmShape shape_for(const DeviceSeat& seat) {
   if (!seat.card) return {};
-  const int64_t n = 64 * std::max(4, seat.card->multiprocessors);
+  const int64_t n = std::min(4096, 64 * std::max(4, seat.card->multiprocessors));
   return {n, n, n};
 }
 
@@ -104,9 +106,10 @@ std::optional<double> cached_peak(const DeviceSeat& seat, DType compute) {
   return peak > 0 ? std::optional(peak) : std::nullopt;
 }
 
-double measure_peak(Runtime& runtime, const DeviceSeat& seat, DType compute) {
+double measure_peak(const DeviceSeat& seat, DType compute) {
   using Clock = std::chrono::steady_clock;
-  const Scoped tag(runtime.tag, MemoryTag::kWorkspace);
+  Runtime runtime({}, seat.make());
+  runtime.tag = MemoryTag::kWorkspace;
   const GemmShape shape = shape_for(seat);
   const Tensor x = pattern(runtime, {shape.tokens, shape.in}, compute);
   const Tensor w = pattern(runtime, {shape.out, shape.in}, compute);
@@ -128,8 +131,17 @@ double measure_peak(Runtime& runtime, const DeviceSeat& seat, DType compute) {
   return best;
 }
 
-double raise_peak(Runtime& runtime, const DeviceSeat& seat, DType compute, double reached) {
-  const double measured = measure_peak(runtime, seat, compute);
+std::optional<double> measure_peak_if_it_fits(const DeviceSeat& seat, DType compute) {
+  try {
+    return measure_peak(seat, compute);
+  } catch (const Error& error) {
+    if (error.code() != ExitCode::kOutOfMemory) throw;
+    return std::nullopt;
+  }
+}
+
+double raise_peak(const DeviceSeat& seat, DType compute, double reached) {
+  const double measured = measure_peak_if_it_fits(seat, compute).value_or(0);
   if (reached > measured) store(seat, compute, reached);
   return std::max(measured, reached);
 }

@@ -79,10 +79,21 @@ void Trainer::open_loader() {
                                      resumed_ ? std::optional(sampler_) : std::nullopt);
 }
 
+// Before the first step: what it takes is free again when activations come, and no step is on its
+// way on the card.
+void Trainer::find_peak() {
+  if (log_ == nullptr) return;
+  const SessionPlan& plan = session_.plan();
+  peak_ = cached_peak(plan.seat, plan.model.compute);
+  if (peak_) return;
+  peak_ = measure_peak_if_it_fits(plan.seat, plan.model.compute);
+  if (!peak_) log_->note("machine peak: no memory is left to measure it in, so steps have no mfu");
+}
+
 EndReason Trainer::run() {
   const SessionPlan& plan = session_.plan();
   open_loader();
-  peak_ = cached_peak(plan.seat, plan.model.compute);
+  find_peak();
   bool stopped = false;
   if (counters_.step == 0) {
     stopped = !evaluate();

@@ -70,6 +70,7 @@ class Trainer {
   };
   // On a card the step before is read and reported when this one has been issued.
   void one_step(StepBatch batch, double data_seconds);
+  void find_peak();
   void flush();  // reads and reports what is on its way
   void tell_kernels();
   void report(const Issued& issued, const StepResult& result, double seconds);

@@ -110,7 +110,8 @@ void Trainer::report(const Issued& issued, const StepResult& result, double seco
   StepRow row = make();
   if (row.mfu.value_or(0) > 1) {
     const double before = *peak_;
-    peak_ = raise_peak(session_.runtime(), plan.seat, plan.model.compute, before * *row.mfu);
+    session_.runtime().backend().synchronize();  // nothing runs beside the measurement
+    peak_ = raise_peak(plan.seat, plan.model.compute, before * *row.mfu);
     log_->note(
         fmt::format("machine peak: step {} was faster than the {:.0f} GFLOP/s measured "
                     "before, perhaps on a busy machine; now {:.0f}",
@@ -121,9 +122,6 @@ void Trainer::report(const Issued& issued, const StepResult& result, double seco
   row.elapsed = elapsed();
   if (reference_) row.reference = reference_->row(row, result, issued.facts);
   log_->step(row);
-  // After the first row, which is not kept waiting for it.
-  if (!peak_ && !issued.batch.skipped)
-    peak_ = measure_peak(session_.runtime(), plan.seat, plan.model.compute);
 }
 
 }  // namespace ink

@@ -86,8 +86,8 @@ ordered_json examine(DeviceChoice wanted) {
   result["device"] = seat.text();
   result["mpi"] = machine.mpi_built;
   result["mpirun"] = machine.mpirun;
-  result["gemm_flops_per_s"] = {{"f32", measure_peak(runtime, seat, DType::kF32)},
-                                {"bf16", measure_peak(runtime, seat, DType::kBF16)}};
+  result["gemm_flops_per_s"] = {{"f32", measure_peak(seat, DType::kF32)},
+                                {"bf16", measure_peak(seat, DType::kBF16)}};
   result["copy_bytes_per_s"] = copy_bandwidth(runtime, seat);
   ordered_json kernels = ordered_json::array();
   for (const KernelUse& use : kernels_in_use(seat))

@@ -15,8 +15,7 @@ TEST(MachinePeak, IsMeasuredOnceAndKept) {
   folder.write("inkstone/peak.json", "{damaged");
   EXPECT_FALSE(cached_peak({}, DType::kF32));
 
-  Runtime runtime;
-  const double peak = measure_peak(runtime, {}, DType::kF32);
+  const double peak = measure_peak({}, DType::kF32);
   EXPECT_GT(peak, 1e8);   // slower than any processor that runs this
   EXPECT_LT(peak, 1e15);  // faster than any
   ASSERT_TRUE(cached_peak({}, DType::kF32));
@@ -31,11 +30,10 @@ TEST(MachinePeak, IsMeasuredOnceAndKept) {
 TEST(MachinePeak, IsRaisedToWhatARunHasReached) {
   const TemporaryFolder folder;
   setenv("XDG_CACHE_HOME", folder.path().c_str(), 1);
-  Runtime runtime;
   constexpr double kBeyondAnyProcessor = 1e16;
-  EXPECT_EQ(raise_peak(runtime, {}, DType::kF32, kBeyondAnyProcessor), kBeyondAnyProcessor);
+  EXPECT_EQ(raise_peak({}, DType::kF32, kBeyondAnyProcessor), kBeyondAnyProcessor);
   EXPECT_EQ(cached_peak({}, DType::kF32), kBeyondAnyProcessor);
-  const double measured = raise_peak(runtime, {}, DType::kF32, 1.0);
+  const double measured = raise_peak({}, DType::kF32, 1.0);
   EXPECT_GT(measured, 1e8);
   EXPECT_EQ(cached_peak({}, DType::kF32), measured);
   unsetenv("XDG_CACHE_HOME");
@@ -44,8 +42,7 @@ TEST(MachinePeak, IsRaisedToWhatARunHasReached) {
 TEST(MachinePeak, ACacheThatCannotBeWrittenIsNoError) {
   const TemporaryFolder folder;
   setenv("XDG_CACHE_HOME", folder.write("file", "x").c_str(), 1);
-  Runtime runtime;
-  EXPECT_GT(measure_peak(runtime, {}, DType::kF32), 1e8);
+  EXPECT_GT(measure_peak({}, DType::kF32), 1e8);
   EXPECT_FALSE(cached_peak({}, DType::kF32));
   unsetenv("XDG_CACHE_HOME");
 }

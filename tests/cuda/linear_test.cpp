@@ -387,7 +387,7 @@ TEST_F(CudaLinear, ACardWithoutBf16SaysSo) {
     linear_forward(Device::kCuda, o.x, o.w, {}, y);
     ADD_FAILURE() << "bf16 ran on a card of capability 7.5";
   } catch (const Error& error) {
-    EXPECT_NE(error.hint().find("train.dtype: fp16"), std::string::npos) << error.what();
+    EXPECT_NE(error.hint().find("model.dtype: fp16"), std::string::npos) << error.what();
   }
   cuda_on_cpu::set_capability(9, 0);
 }

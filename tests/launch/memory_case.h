@@ -22,6 +22,8 @@ struct MemoryCase {
   int32_t tokens = 768;  // of a micro-batch, one document
   Device device = Device::kCpu;
   bool graphs = true;  // on a device that records
+  // Called with the runtime before anything is in it.
+  void (*prepare)(Runtime&) = [](Runtime&) {};
 };
 
 inline ModelOptions model_of(const MemoryCase& c) {
@@ -78,6 +80,7 @@ inline MemoryOfRun memory_of(const MemoryCase& c) {
   MemoryOfRun memory{.estimate = estimate_memory(plan, run), .trained = {}, .evaluated = {}};
 
   Runtime runtime({}, make_backend(c.device));
+  c.prepare(runtime);
   runtime.recompute = c.recompute;
   ParameterTable table;
   SerialBuilder builder(table);

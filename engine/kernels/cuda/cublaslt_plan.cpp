@@ -105,7 +105,7 @@ std::optional<cublasLtMatmulAlgo_t> algorithm_from(const std::string& text) {
   throw Error(ExitCode::kConfig, "linear",
               fmt::format("cuBLASLt {} has no algorithm for {} on {}", cublasLtGetVersion(),
                           problem.shape.text(), backend.properties().name),
-              no_bf16 ? "this card has no bf16: set train.dtype: fp16" : "");
+              no_bf16 ? "this card has no bf16: set model.dtype: fp16" : "");
 }
 
 }  // namespace
@@ -117,9 +117,9 @@ void check_cublas(cublasStatus_t status, const std::string& what) {
 
 // The library's own default workspace is 32 MiB on Hopper; older cards split less.
 CublasLt::CublasLt(CudaBackend& backend)
-    : backend_(backend),
+    : most_workspace((backend.capability() >= 90 ? int64_t{32} : int64_t{8}) << 20),
+      backend_(backend),
       handle_(make_handle(backend)),
-      most_workspace_((backend.capability() >= 90 ? int64_t{32} : int64_t{8}) << 20),
       tuning_(machine_text(backend)) {}
 
 void CublasLt::make(const GemmProblem& problem, cublasComputeType_t compute, GemmPlan& plan) const {
@@ -148,7 +148,7 @@ CublasLt::Candidates CublasLt::candidates(const GemmProblem& problem, const Gemm
   const CublasLtPtr<cublasLtMatmulPreferenceOpaque_t> preference(made);
   const GemmShape& s = problem.shape;
   const auto alignment = [](int bytes) { return static_cast<uint32_t>(bytes); };
-  set(made, CUBLASLT_MATMUL_PREF_MAX_WORKSPACE_BYTES, static_cast<uint64_t>(most_workspace_));
+  set(made, CUBLASLT_MATMUL_PREF_MAX_WORKSPACE_BYTES, static_cast<uint64_t>(most_workspace));
   set(made, CUBLASLT_MATMUL_PREF_REDUCTION_SCHEME_MASK,
       static_cast<uint32_t>(CUBLASLT_REDUCTION_SCHEME_COMPUTE_TYPE));
   set(made, CUBLASLT_MATMUL_PREF_MIN_ALIGNMENT_A_BYTES, alignment(s.b_alignment));
@@ -176,7 +176,7 @@ bool CublasLt::from_table(const std::string& key, GemmPlan& plan) const {
       cublasLtMatmulAlgoCheck(handle_.get(), plan.description.get(), plan.b.get(), plan.a.get(),
                               plan.c.get(), plan.c.get(), &*algorithm,
                               &checked) == CUBLAS_STATUS_SUCCESS &&
-      checked.workspaceSize <= static_cast<size_t>(most_workspace_)) {
+      checked.workspaceSize <= static_cast<size_t>(most_workspace)) {
     plan.algorithm = *algorithm;
     plan.workspace = static_cast<int64_t>(checked.workspaceSize);
     plan.settled = true;

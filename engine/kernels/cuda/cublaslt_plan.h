@@ -57,6 +57,8 @@ class CublasLt {
 
   // Below this many floating-point operations no algorithm is worth a measurement.
   double least_measured_flops = 1e8;
+  // Bytes of workspace that an algorithm may want. Less of it leaves fewer to choose from.
+  int64_t most_workspace;
 
  private:
   using Candidates = std::vector<cublasLtMatmulHeuristicResult_t>;
@@ -76,7 +78,6 @@ class CublasLt {
 
   CudaBackend& backend_;
   CublasLtPtr<cublasLtContext> handle_;
-  int64_t most_workspace_;
   KernelTuning tuning_;
   std::map<GemmShape, GemmPlan> plans_;
 };

@@ -4,7 +4,8 @@
 #   bench/gpu.sh kernels|step-1.8b|step-7b [--dry-run] [further options of the program]
 #
 # Results go to standard output and, as JSON, to $INKSTONE_BENCH_OUT (build/bench-gpu otherwise). It takes at
-# most 8 minutes on an H100. --dry-run tries the same programs in small sizes on the CPU, without a card.
+# most 8 minutes on an H100; where torch has compiled nothing yet, call kernels twice, with half of the --families
+# each. --dry-run tries the same programs in small sizes on the CPU, without a card.
 #   PYTHON           an interpreter with torch and transformers (tests/peer/README.md); python3 otherwise
 #   INKSTONE_BUILD   the build folder; build/cuda-release otherwise, build/cpu-release with --dry-run
 set -euo pipefail

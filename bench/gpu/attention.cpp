@@ -1,6 +1,7 @@
 // Causal attention of grouped queries, forward and backward, head_dim 128: the same number of
 // tokens as documents of 2K to 32K. A causal product does half of the work of a full one; backward
-// is 2.5 times forward. Beside the candidate that runs by itself, every other one but the fallback.
+// is 2.5 times forward. Beside the candidate that runs by itself, every other one but the fallback;
+// flash_wgmma, which no card has run, behind all other rows.
 #include "engine/ops/attention.h"
 
 #include "bench/gpu/bench.h"
@@ -22,20 +23,36 @@ Tensor packed(Runtime& runtime, int64_t count, int64_t length) {
   return to_tensor(runtime, edges);
 }
 
-// Every candidate that takes the problem, but the fallback.
-void measure_others(Bench& bench, KernelSlotBase& slot, const std::string& prefix,
-                    const nlohmann::json& shape, Work work, const std::function<void(int)>& run) {
-  for (const std::string_view label : slot.labels(Device::kCuda)) {
-    if (label == "plain") continue;
-    slot.choose(Device::kCuda, label);
-    run(0);
-    if (slot.last_label(Device::kCuda) == label)
-      bench.measure(prefix + std::string(label), shape, work, 1, run);
-  }
-  slot.choose(Device::kCuda, {});
+constexpr std::string_view kLast = "flash_wgmma";
+
+// One pass of attention in one shape.
+struct Pass {
+  KernelSlotBase& slot;
+  const char* name;
+  nlohmann::json shape;
+  double flops;
+  std::function<void(int)> run;
+};
+
+void measure(Bench& bench, const Pass& pass, std::string_view label) {
+  pass.slot.choose(Device::kCuda, label);
+  pass.run(0);
+  if (pass.slot.last_label(Device::kCuda) == label)
+    bench.measure(fmt::format("{}_{}", pass.name, label), pass.shape, {.flops = pass.flops}, 1,
+                  pass.run);
+  pass.slot.choose(Device::kCuda, {});
 }
 
-void one_length(Bench& bench, const Heads& h, int64_t length, int64_t tokens) {
+// What runs by itself, and every candidate that takes the problem but the fallback; or the last.
+void measure(Bench& bench, const Pass& pass, bool last) {
+  if (last) return measure(bench, pass, kLast);
+  bench.measure(pass.name, pass.shape, {.flops = pass.flops}, 1, pass.run);
+  for (const std::string_view label : pass.slot.labels(Device::kCuda)) {
+    if (label != "plain" && label != kLast) measure(bench, pass, label);
+  }
+}
+
+void one_length(Bench& bench, const Heads& h, int64_t length, int64_t tokens, bool last) {
   Runtime& runtime = bench.runtime();
   const int64_t documents = std::max<int64_t>(1, tokens / length), T = documents * length;
   const Documents layout{packed(runtime, documents, length), length};
@@ -49,25 +66,26 @@ void one_length(Bench& bench, const Heads& h, int64_t length, int64_t tokens) {
   const double flops = 2.0 * static_cast<double>(documents * h.heads * kHeadDim) *
                        static_cast<double>(length) * static_cast<double>(length);
   const auto forward = [&](int) { attention_forward(Device::kCuda, q, k, v, layout, out, lse); };
-  const nlohmann::json shape{{"model", h.model}, {"length", length},       {"documents", documents},
-                             {"heads", h.heads}, {"kv_heads", h.kv_heads}, {"head_dim", kHeadDim}};
-  bench.measure("forward", shape, {.flops = flops}, 1, forward);
-  measure_others(bench, attention_forward, "forward_", shape, {.flops = flops}, forward);
   const auto backward = [&](int) {
     attention_backward(Device::kCuda, dout, q, k, v, out, lse, layout, dq, dk, dv);
   };
-  bench.measure("backward", shape, {.flops = 2.5 * flops}, 1, backward);
-  measure_others(bench, attention_backward, "backward_", shape, {.flops = 2.5 * flops}, backward);
+  const nlohmann::json shape{{"model", h.model}, {"length", length},       {"documents", documents},
+                             {"heads", h.heads}, {"kv_heads", h.kv_heads}, {"head_dim", kHeadDim}};
+  measure(bench, {attention_forward, "forward", shape, flops, forward}, last);
+  forward(0);  // backward reads what it leaves
+  measure(bench, {attention_backward, "backward", shape, 2.5 * flops, backward}, last);
 }
 
 void run(Bench& bench) {
   const int64_t tokens = bench.scaled(16384, 64);
-  for (const Heads& h : kHeads) {
-    if (bench.settings().tiny) {
-      one_length(bench, {h.model, 2, 1}, 32, tokens);
-      continue;
+  for (const bool last : {false, true}) {
+    for (const Heads& h : kHeads) {
+      if (bench.settings().tiny) {
+        one_length(bench, {h.model, 2, 1}, 32, tokens, last);
+        continue;
+      }
+      for (const int64_t length : kLengths) one_length(bench, h, length, tokens, last);
     }
-    for (const int64_t length : kLengths) one_length(bench, h, length, tokens);
   }
 }
 

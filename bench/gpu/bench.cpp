@@ -37,10 +37,11 @@ std::vector<std::string> family_names() {
   return names;
 }
 
-Bench::Bench(Settings settings, int ordinal)
+Bench::Bench(Settings settings, int ordinal, Sink sink)
     : settings_(settings),
       runtime_({}, std::make_unique<CudaBackend>(ordinal)),
-      backend_(static_cast<CudaBackend&>(runtime_.backend())) {
+      backend_(static_cast<CudaBackend&>(runtime_.backend())),
+      sink_(std::move(sink)) {
   runtime_.grad_enabled = false;
 }
 
@@ -112,21 +113,20 @@ void Bench::measure(const std::string& kernel, nlohmann::json shape, Work work, 
   nlohmann::json row{{"family", family_},       {"kernel", kernel}, {"shape", std::move(shape)},
                      {"milliseconds", time},    {"least", *least},  {"most", *most},
                      {"runs_per_sample", runs}, {"sets", sets}};
-  if (work.bytes > 0) row["GB/s"] = work.bytes / time / 1e6;
+  if (work.bytes > 0) {
+    const double rate = work.bytes / time / 1e6;
+    row["GB/s"] = rate;
+    if (family_ == "copy") {
+      copy_ = std::max(copy_, rate);
+    } else if (copy_ > 0) {
+      row["of_copy"] = rate / copy_;
+    }
+  }
   if (work.flops > 0) row["TFLOP/s"] = work.flops / time / 1e9;
-  rows_.push_back(std::move(row));
+  sink_(row);
 }
 
-// Every rate beside the best copy of this run.
-nlohmann::json Bench::result() const {
-  double copy = 0;
-  for (const auto& row : rows_) {
-    if (row["family"] == "copy") copy = std::max(copy, row["GB/s"].get<double>());
-  }
-  nlohmann::json rows = rows_;
-  for (auto& row : rows) {
-    if (copy > 0 && row.contains("GB/s")) row["of_copy"] = row["GB/s"].get<double>() / copy;
-  }
+nlohmann::json Bench::about() const {
   int driver = 0, toolkit = 0;
   (void)cudaDriverGetVersion(&driver);
   (void)cudaRuntimeGetVersion(&toolkit);
@@ -138,8 +138,7 @@ nlohmann::json Bench::result() const {
           {"driver", version(driver)},
           {"runtime", version(toolkit)},
           {"tiny", settings_.tiny},
-          {"samples", settings_.samples},
-          {"rows", std::move(rows)}};
+          {"samples", settings_.samples}};
 }
 
 }  // namespace ink::bench

@@ -1,7 +1,7 @@
 // Kernels of the card, timed beside a copy on the same card: what `bench/gpu.sh kernels` runs.
 //
 // A family is a function that measures rows: one kernel in one shape. Families register themselves;
-// main.cpp runs those that were asked for and prints one JSON document. Data are random normal
+// main.cpp runs those that were asked for and prints every row as JSON. Data are random normal
 // numbers. Inputs rotate among several sets where one would fit into the cache of the card. A time
 // is that of the device, between two events, and the median of several samples.
 #pragma once
@@ -31,7 +31,9 @@ struct Work {
 
 class Bench {
  public:
-  Bench(Settings settings, int ordinal);
+  using Sink = std::function<void(const nlohmann::json& row)>;
+  // `sink` hears of every row when it has been measured.
+  Bench(Settings settings, int ordinal, Sink sink);
 
   [[nodiscard]] const Settings& settings() const { return settings_; }
   [[nodiscard]] Runtime& runtime() { return runtime_; }
@@ -54,7 +56,8 @@ class Bench {
   void measure(const std::string& kernel, nlohmann::json shape, Work work, int sets,
                const std::function<void(int set)>& run);
 
-  [[nodiscard]] nlohmann::json result() const;
+  // The card and what drives it.
+  [[nodiscard]] nlohmann::json about() const;
 
  private:
   [[nodiscard]] double sample(int runs, int sets, int& next,
@@ -65,7 +68,8 @@ class Bench {
   CudaBackend& backend_;
   std::string family_;
   uint64_t draws_ = 0;
-  nlohmann::json rows_ = nlohmann::json::array();
+  Sink sink_;
+  double copy_ = 0;  // GB/s of the best copy so far: copies go first
 };
 
 using FamilyFunction = void (*)(Bench&);

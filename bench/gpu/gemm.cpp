@@ -34,7 +34,10 @@ void use_measured_algorithms(Runtime& runtime) {
   std::string notice;
   tuning->adopt(file.load(notice));
   tuning->on_measured = [file](const std::string& key, const std::string& value) {
-    file.add({{key, value}});
+    try {
+      file.add({{key, value}});
+    } catch (const Error&) {  // the next run measures again; nothing else is lost
+    }
   };
 }
 

@@ -6,8 +6,8 @@
 Each family takes turns with torch (A/B/A/B): inkstone_gpu_bench times every row of the family, then a
 process of torch that is kept waiting times its counterpart of each row. Printed are the medians over
 the rounds, the spread (max - min) / median, and the ratio of the medians. What fails on either side is
-named, in the JSON too, and the rest goes on. `--tiny` runs both on the CPU in
-small sizes: it shows that the program works, its times say nothing.
+named, in the JSON too, and the rest goes on: rows that a family had measured before it failed or hung are
+kept. `--tiny` runs both on the CPU in small sizes: it shows that the program works, its times say nothing.
 """
 
 import argparse
@@ -15,6 +15,7 @@ import json
 import statistics
 import subprocess
 import sys
+import tempfile
 import threading
 import time
 from pathlib import Path
@@ -26,7 +27,7 @@ import machine  # noqa: E402
 from card import describe_card  # noqa: E402
 
 
-ROW_SECONDS, FAMILY_SECONDS = 120, 180  # longer than that hangs; the first row imports torch
+ROW_SECONDS = 120  # longer than that hangs; the first row imports torch
 OVERTIME = 25  # seconds that the round under way may take beyond --minutes
 
 
@@ -76,17 +77,23 @@ class Rival:
             self.process.wait()
 
 
-def inkstone_rows(binary: Path, family: str, samples: int, tiny: bool, end: float) -> list[dict]:
-    command = [binary, "--family", family]
-    command += ["--tiny"] if tiny else ["--samples", str(samples)]
-    limit = None if tiny else allowed(FAMILY_SECONDS, end)
-    try:
-        done = subprocess.run(command, capture_output=True, text=True, timeout=limit)
-    except subprocess.TimeoutExpired as hung:
-        raise Failed(f"no end after {hung.timeout:.0f} s") from hung
-    if done.returncode != 0:
-        raise Failed(f"left with {done.returncode}: {done.stderr.strip()}")
-    return [row for row in json.loads(done.stdout)["rows"] if row["family"] == family]
+def inkstone_rows(arguments, family: str, end: float) -> tuple[list[dict], str | None]:
+    """The rows that were measured, and what ended the program before the last one."""
+    command = [arguments.bench, "--family", family]
+    command += ["--tiny"] if arguments.tiny else ["--samples", str(arguments.samples)]
+    limit = None if arguments.tiny else allowed(arguments.seconds, end)
+    failure = None
+    with tempfile.TemporaryFile("w+") as out, tempfile.TemporaryFile("w+") as err:
+        try:
+            done = subprocess.run(command, stdout=out, stderr=err, timeout=limit)
+            if done.returncode != 0:
+                err.seek(0)
+                failure = f"left with {done.returncode}: {err.read().strip()}"
+        except subprocess.TimeoutExpired as hung:
+            failure = f"no end after {hung.timeout:.0f} s"
+        out.seek(0)
+        rows = [json.loads(line) for line in out if line.endswith("\n")]  # the last may be cut off
+    return [row for row in rows if row.get("family") == family], failure
 
 
 def key(row: dict) -> str:
@@ -99,14 +106,10 @@ def compare(arguments, rival: Rival, family: str, deadline: float, failures: dic
     for turn in range(arguments.rounds):
         if turn > 0 and time.monotonic() > deadline:
             break
-        try:
-            rows = inkstone_rows(
-                arguments.bench, family, arguments.samples, arguments.tiny, rival.end_of_time
-            )
-        except Failed as error:
-            failures[family] = str(error)
-            print(f"{family:13} {error}", flush=True)
-            break
+        rows, failure = inkstone_rows(arguments, family, rival.end_of_time)
+        if failure:
+            failures[family] = f"{failure}, after {len(rows)} rows"
+            print(f"{family:13} {failures[family]}", flush=True)
         for row in rows:
             known.setdefault(key(row), row)
             ours.setdefault(key(row), []).append(row)
@@ -119,6 +122,8 @@ def compare(arguments, rival: Rival, family: str, deadline: float, failures: dic
                 theirs.setdefault(name, []).append(answer)
             elif answer.get("errors"):
                 known[name]["rival_errors"] = answer["errors"]
+        if failure:
+            break
     return [summary(known[name], ours[name], theirs.get(name)) for name in known]
 
 
@@ -165,6 +170,7 @@ def main() -> int:
     parser.add_argument("--families", nargs="*", help="default: all that the program lists")
     parser.add_argument("--rounds", type=int, default=5)
     parser.add_argument("--samples", type=int, default=3, help="of every row in a round")
+    parser.add_argument("--seconds", type=int, default=180, help="of a family in a round: longer than that hangs")
     parser.add_argument("--minutes", type=float, default=7.5, help="after that the round under way is cut off")
     parser.add_argument("--tiny", action="store_true", help="small sizes on the CPU, to try the program")
     parser.add_argument("--json", type=Path, help="write the results here")

@@ -1,5 +1,6 @@
-// inkstone_gpu_bench: times kernels of the card and prints one JSON document; progress goes to the
-// standard error.
+// inkstone_gpu_bench: times kernels of the card and prints a line of JSON for the card, then one
+// for every row as soon as it is measured: what comes behind a kernel that hangs or fails is lost,
+// and nothing else. Progress goes to the standard error.
 //
 //   inkstone_gpu_bench [--list] [--family NAME]... [--samples N] [--device N] [--tiny]
 #include <charconv>
@@ -54,19 +55,24 @@ Arguments parse(int argc, char** argv) {
   return arguments;
 }
 
+void print_line(const nlohmann::json& row) {
+  fmt::print("{}\n", row.dump());
+  std::fflush(stdout);
+}
+
 void run(const Arguments& arguments) {
   if (arguments.list) {
     for (const std::string& name : family_names()) fmt::print("{}\n", name);
     return;
   }
-  Bench bench(arguments.settings, arguments.device);
+  Bench bench(arguments.settings, arguments.device, print_line);
+  print_line(bench.about());
   bench.run("copy");
   for (const std::string& name : arguments.families) {
     if (name == "copy") continue;
     fmt::print(stderr, "{}\n", name);
     bench.run(name);
   }
-  fmt::print("{}\n", bench.result().dump(1));
 }
 
 }  // namespace

@@ -30,12 +30,14 @@ __global__ void __launch_bounds__(kFlashThreads)
   const BlockPlace place(a);
   if (place.empty()) return;
   const RowTile rows = place.rows(C::kRows);
-  load_rows(shared.q, rows, place.group(a.q));
+  load_rows(shared.q, rows, place.group<C::kDim>(a.q));
   const auto load_keys = [&](const Heads<const T>& x, Tile<T, C::kKeys, C::kDim>& tile,
                              int32_t first) {
+    const T* const heads = x.at(0, place.kv_head);
     load_tile(tile, rows.keys - first, [&](int row) {
       const int32_t key = first + row, last = rows.keys - 1;
-      return x.at(key_row<kPaged>(a.key_rows, place.item, key < last ? key : last), place.kv_head);
+      return heads +
+             x.row_stride * key_row<kPaged>(a.key_rows, place.item, key < last ? key : last);
     });
     ptx::commit_copies();
   };

@@ -55,14 +55,14 @@ __global__ void __launch_bounds__(kFlashThreads)
   if (place.empty()) return;
   const AttentionItem& item = place.item;
   const int32_t first_key = item.tile * C::kKeys, keys = item.keys - first_key;
-  const auto at_key = [&](const auto& heads) {
-    return [&heads, kv_head = place.kv_head, first = int64_t{item.first_query} + first_key](
-               int row) { return heads.at(first + row, kv_head); };
+  const auto at_key = [kv_head = place.kv_head,
+                       first = item.first_query + first_key](const auto& heads) {
+    return [=](int row) { return heads.at(first + row, kv_head); };
   };
   load_tile(shared.k, keys, at_key(a.k));
   load_tile(shared.v, keys, at_key(a.v));
 
-  const auto q = place.group(a.q), dout = place.group(a.dout);
+  const auto q = place.group<C::kDim>(a.q), dout = place.group<C::kDim>(a.dout);
   const auto load_stage = [&](typename C::Stage& stage, const RowTile& rows) {
     load_rows(stage.q, rows, q);
     load_rows(stage.dout, rows, dout);

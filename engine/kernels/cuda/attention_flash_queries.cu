@@ -58,8 +58,8 @@ __global__ void __launch_bounds__(kFlashThreads)
   if (place.empty()) return;
   const RowTile rows = place.rows(C::kRows);
   if (thread_of_block() == 0) shared.place = place, shared.rows = rows;
-  load_rows(shared.q, rows, place.group(a.q));
-  load_rows(shared.dout, rows, place.group(a.dout));
+  load_rows(shared.q, rows, place.group<C::kDim>(a.q));
+  load_rows(shared.dout, rows, place.group<C::kDim>(a.dout));
   static_assert(C::kRows <= kFlashThreads);
   if (thread_of_block() < C::kRows) {
     const int row = thread_of_block();
@@ -105,7 +105,7 @@ __global__ void __launch_bounds__(kFlashThreads)
     __syncthreads();
     if (C::kStages == 1 && more) load_stage(shared.stage[0], first + C::kKeys);
   }
-  const Heads<T> to = shared.place.group(a.dq);
+  const Heads<T> to = shared.place.template group<C::kDim>(a.dq);
   store_rows<T>(dq, a.scale, shared.q, mine.row, shared.rows.count,
                 [&](int row) { return shared.rows.in(to, row); });
 }

@@ -28,9 +28,10 @@ struct BlockPlace {
   [[nodiscard]] __device__ __forceinline__ RowTile rows(int size) const {
     return {item, item.tile * size, size, ratio};
   }
-  template <class T>
+  // The heads of the block's group, where head_dim is the kernel's own.
+  template <int kDim, class T>
   [[nodiscard]] __device__ __forceinline__ Heads<T> group(const Heads<T>& heads) const {
-    return heads.from(head);
+    return {heads.at(0, head), heads.row_stride, kDim};
   }
 };
 

@@ -24,8 +24,6 @@ struct Heads {
   INK_HOST_DEVICE T* at(int64_t row, int32_t head) const {
     return data + row * row_stride + int64_t{head} * head_dim;
   }
-  // Those from `head` on.
-  INK_HOST_DEVICE Heads from(int32_t head) const { return {at(0, head), row_stride, head_dim}; }
 };
 
 template <class T>

@@ -98,7 +98,7 @@ __device__ __forceinline__ void store_attention(const ForwardArguments<T>& a,
           state.most[m][half] * a.scale + logf(state.sum[m][half]);
     }
   }
-  const Heads<T> out = place.group(a.out);
+  const Heads<T> out = place.group<8 * kN>(a.out);
   store_rows<T>(o, inverse, tile, mine.row, rows.count, [&](int row) { return rows.in(out, row); });
 }
 

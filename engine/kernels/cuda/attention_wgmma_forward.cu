@@ -125,7 +125,7 @@ __global__ void __launch_bounds__(kWarpgroupThreads, 1)
   const int tiles = (rows.keys + C::kKeys - 1) / C::kKeys * 2;
   if (thread_of_block() == 0) shared.ring.init();
   const auto produce = [&] {
-    load_rows(shared.q, rows, place.group(a.q));
+    load_rows(shared.q, rows, place.group<C::kDim>(a.q));
     produce_keys<C>(a, place, rows, tiles, shared.ring);
   };
   split_warpgroups(produce,

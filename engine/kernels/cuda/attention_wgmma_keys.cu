@@ -57,7 +57,8 @@ __device__ __forceinline__ void produce(const BackwardArguments<typename C::Type
                                         const KeyTile<C>& tile, typename C::Shared& shared) {
   load_tile(shared.k, tile.keys, [&](int key) { return tile.in(a.k, key); });
   load_tile(shared.v, tile.keys, [&](int key) { return tile.in(a.v, key); });
-  const auto q = tile.place.group(a.q), dout = tile.place.group(a.dout);
+  const auto q = tile.place.template group<C::kDim>(a.q),
+             dout = tile.place.template group<C::kDim>(a.dout);
   shared.ring.template produce<1>(tile.steps, [&](int step, typename C::Stage& stage) {
     const RowTile rows = tile.rows_of(step);
     load_rows(stage.q, rows, q);

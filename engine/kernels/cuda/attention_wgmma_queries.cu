@@ -97,7 +97,7 @@ __device__ __forceinline__ void consume(const BackwardArguments<typename C::Type
   for (int tile = 2 * seen; tile < 2 * passes; ++tile) ring.skip(tile);
   // The warps' products with q are done: its rows make way for the result's.
   meet_warps(consumer);
-  const Heads<T> to = place.group(a.dq);
+  const Heads<T> to = place.group<C::kDim>(a.dq);
   store_rows<T>(dq, a.scale, shared.q, mine.row, rows.count,
                 [&](int row) { return rows.in(to, row); });
 }
@@ -112,8 +112,8 @@ __global__ void __launch_bounds__(kWarpgroupThreads, 1)
   const int tiles = (rows.keys + C::kKeys - 1) / C::kKeys * 2;
   if (thread_of_block() == 0) shared.ring.init();
   const auto produce = [&] {
-    load_rows(shared.q, rows, place.group(a.q));
-    load_rows(shared.dout, rows, place.group(a.dout));
+    load_rows(shared.q, rows, place.group<C::kDim>(a.q));
+    load_rows(shared.dout, rows, place.group<C::kDim>(a.dout));
     produce_keys<C>(a, place, rows, tiles, shared.ring);
   };
   split_warpgroups(produce,

@@ -133,7 +133,7 @@ Values quarters(const std::string& name, int64_t count) {
 // Chunks of two rows, three of them a group, the last of both not full: into an f32 gradient, into
 // a bf16 one over an f32 sum and, where there are fewer rows, by one product; twice, so that the
 // second adds. Logits are the same whatever kernel makes two rows of them or all: else one bit of a
-// logit may round a gradient of it to the next bf16, which is up to 5e-4 of dW.
+// logit may round its gradient to the next bf16, far beyond the rounding of f32.
 TEST_F(CudaLmLoss, GroupsOfChunksGiveTheGradientsOfTheWhole) {
   constexpr int64_t kV = 64, kC = 8;
   for (const DType gradient : {DType::kF32, DType::kBF16}) {

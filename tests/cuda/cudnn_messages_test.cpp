@@ -16,6 +16,16 @@ TEST(CudnnMessages, VersionsAsTheyAreCalled) {
   EXPECT_EQ(version_text(91001), "9.10.1");
 }
 
+TEST(CudnnMessages, NameTheVersionThatACardNeeds) {
+  EXPECT_EQ(too_old(90501, 90, false), "cuDNN 9.5.1 is older than 9.6.0");
+  EXPECT_EQ(too_old(90600, 90, false), "");
+  EXPECT_EQ(too_old(90501, 100, true), "cuDNN 9.5.1 is older than 9.6.0");
+  EXPECT_EQ(too_old(90600, 100, true), "");
+  EXPECT_EQ(too_old(91701, 90, true),
+            "cuDNN 9.17.1 is older than 9.18.0, the first whose backward is right on cards of 9.0");
+  EXPECT_EQ(too_old(91800, 90, true), "");
+}
+
 TEST(CudnnMessages, BecomeOneLine) {
   EXPECT_EQ(one_line("No valid execution plans built.\nPlan at index 0: not supported\n"),
             "No valid execution plans built.; Plan at index 0: not supported");

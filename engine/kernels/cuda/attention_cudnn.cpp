@@ -22,7 +22,6 @@ namespace {
 namespace fe = cudnn_frontend;
 using fe::graph::Graph;
 
-constexpr size_t kOldestVersion = 90600;  // statistics of a ragged batch, grouped heads backward
 constexpr int kLowestCapability = 90;
 // A plan is compiled: half a second, and code on the card. A run has a shape or two; where each
 // token has its own (generation whose angles move with the length), the own kernels take the rest.
@@ -35,11 +34,8 @@ using Pointers = std::unordered_map<int64_t, void*>;
 class Cudnn {
  public:
   explicit Cudnn(CudaBackend& backend) : backend_(backend) {
-    if (const size_t version = cudnnGetVersion(); version < kOldestVersion) {
-      absent_ = fmt::format("cuDNN {} is older than {}", version_text(version),
-                            version_text(kOldestVersion));
-      return;
-    }
+    absent_ = too_old(cudnnGetVersion(), backend.capability(), false);
+    if (!absent_.empty()) return;
     if (const cudnnStatus_t made = cudnnCreate(&handle_); made != CUDNN_STATUS_SUCCESS) {
       handle_ = nullptr;
       absent_ = refusal_of(
@@ -89,6 +85,10 @@ class Cudnn {
 
   Plan make_plan(const GraphKey& key) {
     if (handle_ == nullptr) return {nullptr, absent_};
+    if (key.backward) {
+      std::string reason = too_old(cudnnGetVersion(), backend_.capability(), true);
+      if (!reason.empty()) return {nullptr, std::move(reason)};
+    }
     if (plans_.size() >= kMostPlans)
       return {nullptr, fmt::format("there are plans for {} shapes already", kMostPlans)};
     std::shared_ptr<Graph> graph = attention_graph(key);
@@ -144,9 +144,7 @@ GraphKey key_of(const Tensor& dout_TC, const HeadsView& q, const HeadsView& k, c
 
 // What does not need a graph to be known.
 bool may_take(const GraphKey& key, std::initializer_list<Tensor> tensors) {
-  if (key.tokens == 0 || key.documents == 0 || key.longest == 0) return false;
-  if (key.dtype != DType::kBF16 && key.dtype != DType::kF16) return false;
-  if (key.dim % 8 != 0 || key.dim > 128) return false;
+  if (!is_asked(key)) return false;
   constexpr int64_t kMostOffset = (int64_t{1} << 31) - 1;  // offsets are i32
   for (const Tensor& x_TC : tensors) {
     if (!heads_on_16_bytes(x_TC, key.dim) || key.tokens * x_TC.row_stride() > kMostOffset)

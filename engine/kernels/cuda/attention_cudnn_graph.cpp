@@ -102,6 +102,12 @@ class GraphBuilder {
 
 }  // namespace
 
+bool is_asked(const GraphKey& key) {
+  if (key.tokens == 0 || key.documents == 0 || key.longest <= 1) return false;
+  if (key.dtype != DType::kBF16 && key.dtype != DType::kF16) return false;
+  return key.dim % 8 == 0 && key.dim <= 128;
+}
+
 std::shared_ptr<Graph> attention_graph(const GraphKey& key) {
   GraphBuilder builder(key);
   return key.backward ? builder.backward() : builder.forward();

@@ -12,8 +12,12 @@
 //     max_total_seq_len_q, the workspace that goes with them takes their stride and offset, "sized
 //     TH1" (CompositeSDPABackwardNode): the layout [T, H] of this file. Their dimensions are not
 //     looked at, so wrong ones would not be refused.
-//   * The same node refuses what forward takes: a longest document of one token, cuDNN 9.10.0 and
-//     9.10.1, ragged statistics on 8.x and 12.x. Then backward is flash_mma's, with the same lse.
+//   * The same node refuses what forward takes: cuDNN 9.10.0 and 9.10.1, ragged statistics on 8.x
+//     and 12.x. Then backward is flash_mma's, with the same lse.
+//   * A longest document of one token is refused backward. Forward cuDNN 9.26 and 9.27 write ragged
+//     statistics of the first head of a group alone, on every card (NVIDIA/cudnn-frontend, issue
+//     1083; older ones were not tried there), and the backward of another kernel would read what
+//     lay there. So it is not asked at all.
 //   * Where it has to be deterministic it keeps one product of queries and keys, 2 bytes for each
 //     pair of the padded lengths, per document and head (use_dp_workspace): gigabytes for long
 //     documents. Such a graph is refused here, and flash_mma, which repeats its bits, takes it.
@@ -51,6 +55,9 @@ struct GraphKey {
   bool backward = false, deterministic = false;
   auto operator<=>(const GraphKey&) const = default;
 };
+
+// Is cuDNN asked at all? What it says of the rest needs the graph.
+[[nodiscard]] bool is_asked(const GraphKey& key);
 
 // The graph, to be built for a card. Documents are `longest` tokens at most, tensors of `tokens`
 // rows.

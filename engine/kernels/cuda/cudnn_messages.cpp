@@ -14,12 +14,23 @@ constexpr size_t kLongest = 240;
 constexpr std::array<std::string_view, 3> kOutOfMemory = {"ALLOCATION_FAILED", "ALLOC_FAILED",
                                                           "out of memory"};
 
+constexpr size_t kOldest = 90600, kOldestBackwardOnHopper = 91800;
+constexpr int kHopper = 90;
+
 bool is_break(char c) { return c == '\n' || c == '\r'; }
 
 }  // namespace
 
 std::string version_text(size_t version) {
   return fmt::format("{}.{}.{}", version / 10000, version / 100 % 100, version % 100);
+}
+
+std::string too_old(size_t version, int capability, bool backward) {
+  const bool exposed = backward && capability == kHopper;
+  const size_t oldest = exposed ? kOldestBackwardOnHopper : kOldest;
+  if (version >= oldest) return {};
+  return fmt::format("cuDNN {} is older than {}{}", version_text(version), version_text(oldest),
+                     exposed ? ", the first whose backward is right on cards of 9.0" : "");
 }
 
 std::string one_line(std::string_view message) {

@@ -12,6 +12,13 @@ namespace ink::cudnn {
 // "9.10.1" of 91001, as cudnnGetVersion() counts since 9.0.
 [[nodiscard]] std::string version_text(size_t version);
 
+// Why a cuDNN of this version does not compute attention on a card of this capability; empty: it
+// does.
+//   * Statistics of ragged batches, and backward of them with grouped heads, came with 9.6.
+//   * Backward on 9.0 read workspace that nobody had written, which gave NaN gradients of ragged
+//     batches; 9.18 is the first without (NVIDIA/TransformerEngine, issue 2186).
+[[nodiscard]] std::string too_old(size_t version, int capability, bool backward);
+
 // A message of the library, of several lines perhaps, as one of a log: lines joined by "; ", cut
 // where it is long.
 [[nodiscard]] std::string one_line(std::string_view message);

@@ -143,7 +143,8 @@ void swiglu_gradients(benchmark::State& state, DType dtype) {
   const Tensor gate = filled(runtime, dtype), up = filled(runtime, dtype);
   const Tensor dy = filled(runtime, dtype);
   Tensor dgate = filled(runtime, dtype), dup = filled(runtime, dtype);
-  for (auto _ : state) swiglu_backward(kHost, dy, gate, up, dgate, dup);
+  Tensor none;
+  for (auto _ : state) swiglu_backward(kHost, dy, gate, up, dgate, dup, none);
   report(state, dtype, 5);
 }
 

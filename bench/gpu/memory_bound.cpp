@@ -120,7 +120,8 @@ void swiglus(Bench& bench) {
     over_matrices(bench, "swiglu_forward", m.model, 3, cols,
                   [&](std::vector<Tensor>& t) { swiglu_forward(kCard, t[0], t[1], t[2]); });
     over_matrices(bench, "swiglu_backward", m.model, 5, cols, [&](std::vector<Tensor>& t) {
-      swiglu_backward(kCard, t[0], t[1], t[2], t[3], t[4]);
+      Tensor none;
+      swiglu_backward(kCard, t[0], t[1], t[2], t[3], t[4], none);
     });
   }
 }

@@ -93,6 +93,13 @@ Grads gradients_of(Frontier& frontier, Node& node, Grads& dys) {
   return grads;
 }
 
+void serve_awaiting(Node& node) {
+  const Tensor output = std::exchange(node.rebuilt, {});
+  CHECK(node.awaiting.empty() || output.defined(), "[{}] did not rebuild what others await",
+        node.op);
+  for (const auto& read : std::exchange(node.awaiting, {})) read(output);
+}
+
 void run(Frontier& frontier, Pending pending) {
   Node& node = *pending.node;
   CHECK(node.backward != nullptr, "[{}] backward ran twice through the same graph", node.op);
@@ -100,6 +107,7 @@ void run(Frontier& frontier, Pending pending) {
   pending.grads.clear();
   CHECK(grads.size() == node.edges.size(), "[{}] returned {} gradients for {} inputs", node.op,
         grads.size(), node.edges.size());
+  serve_awaiting(node);
   for (const Handle& handle : node.handles) handle.done();
   node.backward = nullptr;
   if (node.rebuildable.expired()) {  // else a deferred weight gradient will have it rebuilt

@@ -58,6 +58,11 @@ Tensor Saved::get() const {
   return tensor;
 }
 
+bool Saved::comes_with_backward_of(const Node& node) const {
+  return rebuildable_ && rebuildable_->producer.get() == &node && node.rebuilds &&
+         !rebuildable_->tensor.defined();
+}
+
 bool needs_record(Runtime& runtime, const std::vector<Tensor>& inputs,
                   const std::vector<Handle>& handles) {
   if (!runtime.grad_enabled) return false;
@@ -94,6 +99,7 @@ void record(std::vector<Tensor*> outputs, NodeSpec spec) {
   node->backward = std::move(spec.backward);
   node->rematerialize = std::move(spec.rematerialize);
   node->adds = spec.adds;
+  node->rebuilds = spec.rebuilds;
   for (const Handle& handle : node->handles) handle.open();
   for (size_t i = 0; i < outputs.size(); ++i) {
     auto meta = std::make_shared<GradMeta>();

@@ -87,6 +87,8 @@ class Saved {
   Saved(const Tensor&
             tensor);  // NOLINT(google-explicit-constructor): lists of saved tensors read better
   [[nodiscard]] Tensor get() const;
+  // Will this node's backward bring it along (Node::awaiting)?
+  [[nodiscard]] bool comes_with_backward_of(const Node& node) const;
 
  private:
   Tensor tensor_;
@@ -111,6 +113,12 @@ struct Node {
   std::function<Tensor(const Node& self)>
       rematerialize;                       // rebuilds the last output from `saved`; none = cannot
   std::weak_ptr<Rebuildable> rebuildable;  // of the last output: does anyone still want it?
+  // rebuilds: backward computes what the last output is made of anyway; where consumers have left
+  // work in `awaiting`, it puts that output into `rebuilt`, for less than rematerialize() costs,
+  // and the work is done behind it.
+  bool rebuilds = false;
+  std::vector<std::function<void(const Tensor& output)>> awaiting;
+  Tensor rebuilt;
   // adds: in `sums`, one per input, backward is handed the gradient that other nodes have already
   // given that input, where there is one and nobody else holds it; it takes it, adds its own and
   // returns the sum.
@@ -126,8 +134,9 @@ struct NodeSpec {
   std::vector<Handle> handles;
   std::function<Grads(Node& self, Grads& dys)> backward;
   std::function<Tensor(const Node& self)> rematerialize;
-  bool adds = false;    // backward can add to Node::sums
-  bool always = false;  // record even if no input or handle asks: something inside `backward` may
+  bool adds = false;      // backward can add to Node::sums
+  bool rebuilds = false;  // backward can fill Node::rebuilt
+  bool always = false;    // record even if no input or handle asks: something inside `backward` may
 };
 
 // Does anything want a gradient through these inputs or handles, in this mode of the runtime?

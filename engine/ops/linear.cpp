@@ -1,21 +1,31 @@
 #include "engine/ops/linear.h"
 
+#include <utility>
+
 namespace ink {
 namespace {
 
-// What the weight and bias gradients need; it may outlive the node.
-struct WeightGradient {
-  Saved x;
-  std::vector<Handle> handles;  // w, and b where there is one
+using Handles = std::vector<Handle>;  // w, and b where there is one
 
-  void run(const Tensor& dy_TO) const {
-    const Device device = dy_TO.device();
-    handles[0].accumulate([&](Tensor& dw_OI, WriteMode mode) {
-      linear_backward_weight(device, dy_TO, x.get(), mode, dw_OI);
-    });
-    if (handles.size() < 2) return;
-    handles[1].accumulate(
-        [&](Tensor& db_O, WriteMode mode) { linear_backward_bias(device, dy_TO, mode, db_O); });
+void add_weight_gradient(const Handles& handles, const Tensor& x_TI, const Tensor& dy_TO) {
+  const Device device = dy_TO.device();
+  handles[0].accumulate([&](Tensor& dw_OI, WriteMode mode) {
+    linear_backward_weight(device, dy_TO, x_TI, mode, dw_OI);
+  });
+  if (handles.size() < 2) return;
+  handles[1].accumulate(
+      [&](Tensor& db_O, WriteMode mode) { linear_backward_bias(device, dy_TO, mode, db_O); });
+}
+
+// The weight gradient outside of this node's backward: it takes handles and dy with it and closes
+// the uses.
+struct LaterGradient {
+  Handles handles;
+  Tensor dy_TO;
+  void run(const Tensor& x_TI) {
+    add_weight_gradient(handles, x_TI, dy_TO);
+    for (const Handle& handle : handles) handle.done();
+    *this = {};  // not when the queue is cleared
   }
 };
 
@@ -30,29 +40,27 @@ Tensor input_gradient(Node& self, const Tensor& dy_TO, const Tensor& w_OI) {
 }
 
 // saved = {x} unless w is frozen, handles = {w[, b]}. The weight gradient goes first, so that x may
-// be freed before dx is there; a deferred one takes x, dy and the handles with it, closes their
-// uses and frees them as it runs, not when its queue is cleared.
+// be freed before dx is there; unless it is deferred, or x is rebuilt with its own gradient.
 Grads backward(Node& self, Grads& dys) {
   const Tensor dy_TO = std::move(dys[0]);
   const Tensor w_OI = self.handles[0].value();
   const bool wanted = needs_record(dy_TO.runtime(), {}, self.handles);
-  WeightGradient gradient;
-  if (!self.saved.empty()) gradient.x = std::move(self.saved[0]);
+  Saved x;
+  if (!self.saved.empty()) x = std::move(self.saved[0]);
   self.saved.clear();
+  Node* const source = self.edges[0].node.get();
   if (DeferredGradients* deferred = dy_TO.runtime().deferred; deferred && wanted) {
-    gradient.handles = std::move(self.handles);
+    deferred->push_back([later = LaterGradient{std::move(self.handles), dy_TO},
+                         x = std::move(x)]() mutable { later.run(std::exchange(x, {}).get()); });
     self.handles.clear();
-    deferred->push_back([gradient = std::move(gradient), dy_TO = Tensor(dy_TO)]() mutable {
-      gradient.run(dy_TO);
-      for (const Handle& handle : gradient.handles) handle.done();
-      gradient = {};
-      dy_TO = {};
-    });
+  } else if (wanted && source != nullptr && x.comes_with_backward_of(*source)) {
+    source->awaiting.emplace_back([later = LaterGradient{std::move(self.handles), dy_TO}](
+                                      const Tensor& x_TI) mutable { later.run(x_TI); });
+    self.handles.clear();
   } else if (wanted) {
-    gradient.handles = self.handles;
-    gradient.run(dy_TO);
+    add_weight_gradient(self.handles, x.get(), dy_TO);
   }
-  gradient = {};
+  x = {};
   return {input_gradient(self, dy_TO, w_OI)};
 }
 

@@ -3,13 +3,16 @@
 namespace ink {
 namespace {
 
-// saved = {gate, up}
+Tensor memory_of(const Tensor& x) { return x.sole_owner() && x.contiguous() ? x : empty_like(x); }
+
+// saved = {gate, up}. Their gradients are written over them, unless y is to be rebuilt from them
+// later.
 Grads backward(Node& self, Grads& dys) {
   const Tensor gate_TF = self.saved[0].get(), up_TF = self.saved[1].get();
-  Tensor& dy_TF = dys[0];
-  Tensor dgate_TF = dy_TF.sole_owner() && dy_TF.contiguous() ? dy_TF : empty_like(gate_TF);
-  Tensor dup_TF = empty_like(up_TF);
-  swiglu_backward(gate_TF.device(), dy_TF, gate_TF, up_TF, dgate_TF, dup_TF);
+  if (self.rebuildable.expired()) self.saved.clear();
+  Tensor dgate_TF = memory_of(gate_TF), dup_TF = memory_of(up_TF);
+  if (!self.awaiting.empty()) self.rebuilt = memory_of(dys[0]);
+  swiglu_backward(gate_TF.device(), dys[0], gate_TF, up_TF, dgate_TF, dup_TF, self.rebuilt);
   return {dgate_TF, dup_TF};
 }
 
@@ -33,7 +36,8 @@ Tensor swiglu(const Tensor& gate_TF, const Tensor& up_TF) {
                        .saved = {gate_TF, up_TF},
                        .handles = {},
                        .backward = backward,
-                       .rematerialize = rematerialize});
+                       .rematerialize = rematerialize,
+                       .rebuilds = true});
 }
 
 }  // namespace ink

@@ -131,7 +131,7 @@ LayerBytes layer_bytes(const ModelOptions& m, int64_t width) {
 struct ActivationBytes {
   int64_t layer = 0;     // kept by a layer until its backward
   int64_t head = 0;      // beside the layers while the loss runs
-  int64_t backward = 0;  // at the SwiGLU of a layer, beside what all layers keep
+  int64_t backward = 0;  // in the MLP of a layer, beside what all layers keep
 };
 
 ActivationBytes activation_bytes(const ModelOptions& m, int64_t width, RecomputeMode mode) {
@@ -139,11 +139,11 @@ ActivationBytes activation_bytes(const ModelOptions& m, int64_t width, Recompute
   const int64_t h = m.hidden_size * width, f = m.intermediate_size * width;
   switch (mode) {
     case RecomputeMode::kNone:  // the last residual and its norm, the last delta, dx
-      return {.layer = layer.always + layer.cheap, .head = 4 * h, .backward = f + h};
-    case RecomputeMode::kSelective:
-      return {.layer = layer.always, .head = 4 * h, .backward = 2 * f + h};
+      return {.layer = layer.always + layer.cheap, .head = 4 * h, .backward = 2 * h};
+    case RecomputeMode::kSelective:  // the SwiGLU's gradient, or w3's with the norm that it reads
+      return {.layer = layer.always, .head = 4 * h, .backward = std::max(f + h, 3 * h)};
     case RecomputeMode::kFull:  // a block runs again while its input is kept
-      return {.layer = h, .head = 3 * h, .backward = layer.always + layer.cheap + f + h};
+      return {.layer = h, .head = 3 * h, .backward = layer.always + layer.cheap + 2 * h};
   }
   throw InternalError("unknown recompute mode");
 }

@@ -53,11 +53,20 @@ TEST_F(CudaElementwise, SwigluOfWideRows) {
           const Tensor gate = side.input("gate", shape), up = side.input("up", shape);
           const Tensor dy = side.input("dy", shape);
           Tensor y = side.output(shape), dgate = side.output(shape), dup = side.output(shape);
+          Tensor none;
           swiglu_forward(side.device(), gate, up, y);
-          swiglu_backward(side.device(), dy, gate, up, dgate, dup);
+          swiglu_backward(side.device(), dy, gate, up, dgate, dup, none);
           return {y, dgate, dup};
         },
         "swiglu " + shape.str());
+    expect_close(
+        [&](const Side& side) -> std::vector<Tensor> {
+          Tensor gate = side.input("gate", shape), up = side.input("up", shape);
+          Tensor dy = side.input("dy", shape);
+          swiglu_backward(side.device(), dy, gate, up, gate, up, dy);
+          return {dy, gate, up};
+        },
+        "swiglu backward in place " + shape.str());
   }
 }
 

@@ -256,6 +256,60 @@ TEST(Recompute, DeferredWeightGradientsRebuildOnceToo) {
   EXPECT_EQ(later.gradients(), now.gradients());
 }
 
+// An MLP whose product of gate and up `count` linears read.
+struct Mlp {
+  Mlp(Runtime& runtime, int count) : x(make_leaf(matrix(runtime, "x", 16, 64))) {
+    for (int i = 0; i < 2 + count; ++i) {
+      const std::string name = fmt::format("w{}", i);
+      weights.push_back(make_leaf(matrix(runtime, name, 64, 64), name));
+    }
+  }
+  void backward() const {
+    const Tensor product = swiglu(linear(x, weights[0]), linear(x, weights[1]));
+    Tensor y = linear(product, weights[2]);
+    for (size_t i = 3; i < weights.size(); ++i) y = add(y, linear(product, weights[i]));
+    ink::backward(sum(y));
+  }
+  [[nodiscard]] std::vector<Values> gradients() const {
+    std::vector<Values> all{gradient(x)};
+    for (const Tensor& weight : weights) all.push_back(gradient(weight));
+    return all;
+  }
+  Tensor x;
+  std::vector<Tensor> weights;
+};
+
+TEST(Recompute, TheProductOfGateAndUpComesWithItsGradients) {
+  for (const int readers : {1, 2}) {
+    Runtime runtime;
+    const Mlp kept(runtime, readers), rebuilt(runtime, readers);
+    kept.backward();
+    const Scoped guard(runtime.recompute, Recompute::kSelective);
+    const KernelCalls calls;
+    rebuilt.backward();
+    EXPECT_EQ(calls.of(swiglu_forward), 1) << readers;
+    EXPECT_EQ(rebuilt.gradients(), kept.gradients()) << readers;
+  }
+}
+
+// The gradients of gate and up may not be written over what a deferred weight gradient rebuilds
+// from.
+TEST(Recompute, ADeferredWeightGradientFindsGateAndUp) {
+  Runtime runtime;
+  const Mlp now(runtime, 1), later(runtime, 1);
+  now.backward();
+  DeferredGradients queue;
+  {
+    const Scoped selective(runtime.recompute, Recompute::kSelective);
+    const Scoped guard(runtime.deferred, &queue);
+    later.backward();
+  }
+  const KernelCalls calls;
+  for (const auto& run : queue) run();
+  EXPECT_EQ(calls.of(swiglu_forward), 1);
+  EXPECT_EQ(later.gradients(), now.gradients());
+}
+
 TEST(Recompute, ARebuiltTensorStaysUntilItsLastReaderHasIt) {
   Runtime runtime;
   runtime.recompute = Recompute::kSelective;

@@ -58,5 +58,31 @@ TEST(SwiGlu, NonFiniteGatesStayNonFinite) {
   }
 }
 
+// Made again with the gradients, where the operands lay: the bits of forward and of a backward that
+// writes elsewhere.
+TEST(SwiGlu, BackwardMakesItsResultAgainInPlace) {
+  const Shape shape{7, 131};
+  for (const std::string_view label : swiglu_backward.labels(Device::kCpu)) {
+    swiglu_forward.choose(Device::kCpu, label);
+    swiglu_backward.choose(Device::kCpu, label);
+    for (const DType dtype : {DType::kF64, DType::kF32, DType::kBF16, DType::kF16}) {
+      Runtime runtime;
+      const auto input = [&](const char* name) {
+        return from_values(runtime, normal_values(name, shape.numel()), shape, dtype);
+      };
+      Tensor gate = input("gate"), up = input("up"), dy = input("dy"), none;
+      Tensor y = empty_like(gate), dgate = empty_like(gate), dup = empty_like(gate);
+      swiglu_forward(Device::kCpu, gate, up, y);
+      swiglu_backward(Device::kCpu, dy, gate, up, dgate, dup, none);
+      swiglu_backward(Device::kCpu, dy, gate, up, gate, up, dy);
+      EXPECT_EQ(to_values(dy), to_values(y)) << label << " " << name_of(dtype);
+      EXPECT_EQ(to_values(gate), to_values(dgate)) << label << " " << name_of(dtype);
+      EXPECT_EQ(to_values(up), to_values(dup)) << label << " " << name_of(dtype);
+    }
+    swiglu_forward.choose(Device::kCpu, {});
+    swiglu_backward.choose(Device::kCpu, {});
+  }
+}
+
 }  // namespace
 }  // namespace ink

@@ -10,6 +10,7 @@
 #include "engine/ops/elementwise.h"
 #include "engine/ops/linear.h"
 #include "engine/ops/rms_norm.h"
+#include "engine/ops/swiglu.h"
 #include "launch/trainer/device_batch.h"
 #include "parallel/comm/self_group.h"
 #include "tests/support/compare.h"
@@ -216,6 +217,8 @@ TEST(GradientsOfAModel, AreAddedByNoKernelOfTheirOwn) {
       // Under selective recompute both norms of a layer are rebuilt, each once.
       const int64_t norms = 2 * golden.options().num_hidden_layers;
       EXPECT_EQ(calls.of(rms_norm_apply), mode == Recompute::kSelective ? norms : 0) << model;
+      // The product of gate and up comes with its gradients.
+      EXPECT_EQ(calls.of(swiglu_forward), golden.options().num_hidden_layers) << model;
     }
   }
 }

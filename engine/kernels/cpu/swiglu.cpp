@@ -30,17 +30,21 @@ void forward(const Tensor& gate, const Tensor& up, Tensor& y) {
   });
 }
 
-// dgate = dy * up * s * (1 + g * (1 - s)), dup = dy * g * s, s = sigmoid(g). dgate may be dy.
-template <class Isa>
-void backward(const Tensor& dy, const Tensor& gate, const Tensor& up, Tensor& dgate, Tensor& dup) {
+// dgate = dy * up * s * (1 + g * (1 - s)), dup = dy * g * s, s = sigmoid(g). Results may lie where
+// an operand does: an element is read before it is written.
+template <class Isa, bool kMakesY>
+void run_backward(const Tensor& dy, const Tensor& gate, const Tensor& up, Tensor& dgate,
+                  Tensor& dup, Tensor& y) {
+  const bool contiguous = all_contiguous(dy, gate, up, dgate, dup) && (!kMakesY || y.contiguous());
   visit_float(gate.dtype(), [&]<class T>() {
-    for_spans(gate.rows(), gate.cols(), all_contiguous(dy, gate, up, dgate, dup),
+    for_spans(gate.rows(), gate.cols(), contiguous,
               [&](int64_t row, int64_t column, int64_t count) {
                 const T* d = at<T>(dy, row, column);
                 const T* g = at<T>(gate, row, column);
                 const T* u = at<T>(up, row, column);
                 T* dg = at<T>(dgate, row, column);
                 T* du = at<T>(dup, row, column);
+                T* out = kMakesY ? at<T>(y, row, column) : nullptr;
                 Isa::run([=] {
 #pragma omp simd
                   for (int64_t i = 0; i < count; ++i) {
@@ -48,10 +52,18 @@ void backward(const Tensor& dy, const Tensor& gate, const Tensor& up, Tensor& dg
                     const compute_t<T> other = widen(u[i]);
                     dg[i] = narrow<T>(slope * other * s * (1 + x * (1 - s)));
                     du[i] = narrow<T>(slope * x * s);
+                    if constexpr (kMakesY) out[i] = narrow<T>(x * s * other);
                   }
                 });
               });
   });
+}
+
+template <class Isa>
+void backward(const Tensor& dy, const Tensor& gate, const Tensor& up, Tensor& dgate, Tensor& dup,
+              Tensor& y) {
+  y.defined() ? run_backward<Isa, true>(dy, gate, up, dgate, dup, y)
+              : run_backward<Isa, false>(dy, gate, up, dgate, dup, y);
 }
 
 REGISTER_KERNEL(swiglu_forward, kCpu, plain, forward<Plain>);

@@ -79,13 +79,12 @@ void Trainer::open_loader() {
                                      resumed_ ? std::optional(sampler_) : std::nullopt);
 }
 
-// Before the first step: what it takes is free again when activations come, and no step is on its
-// way on the card.
+// On a card before the first step: what it takes is free again when activations come, and no step
+// is on its way. On the processor after the first row, which is not kept waiting for it.
 void Trainer::find_peak() {
   if (log_ == nullptr) return;
   const SessionPlan& plan = session_.plan();
-  peak_ = cached_peak(plan.seat, plan.model.compute);
-  if (peak_) return;
+  peak_sought_ = true;
   peak_ = measure_peak_if_it_fits(plan.seat, plan.model.compute);
   if (!peak_) log_->note("machine peak: no memory is left to measure it in, so steps have no mfu");
 }
@@ -93,7 +92,8 @@ void Trainer::find_peak() {
 EndReason Trainer::run() {
   const SessionPlan& plan = session_.plan();
   open_loader();
-  find_peak();
+  peak_ = cached_peak(plan.seat, plan.model.compute);
+  if (!peak_ && plan.seat.card) find_peak();
   bool stopped = false;
   if (counters_.step == 0) {
     stopped = !evaluate();

@@ -112,6 +112,7 @@ class Trainer {
   std::chrono::steady_clock::time_point reported_;  // when the last step was read
   double stop_votes_ = 0;                           // of the step that was read last
   std::optional<double> peak_;
+  bool peak_sought_ = false;  // if it was not found then, it will not be
   std::chrono::steady_clock::time_point start_ = std::chrono::steady_clock::now();
 };
 

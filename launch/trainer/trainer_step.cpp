@@ -122,6 +122,7 @@ void Trainer::report(const Issued& issued, const StepResult& result, double seco
   row.elapsed = elapsed();
   if (reference_) row.reference = reference_->row(row, result, issued.facts);
   log_->step(row);
+  if (!peak_ && !peak_sought_ && !issued.batch.skipped) find_peak();
 }
 
 }  // namespace ink

@@ -2,6 +2,7 @@
 #include <cstdlib>
 
 #include "tests/cli/inkstone_run.h"
+#include "tests/cuda/card.h"
 
 namespace ink {
 namespace {
@@ -24,9 +25,7 @@ class CudaPeak : public testing::Test {
   }
   void SetUp() override {
     place_.write_run("train: {steps: 3, global_batch_size: 2, device: cuda, deterministic: true}");
-    const ChildResult there = place_.run({"doctor", "--json"});
-    expect_done(there);
-    if (json::parse(there.out)["cuda"]["cards"].empty()) GTEST_SKIP() << "no card on this machine";
+    if (const std::string why = why_no_card(); !why.empty()) GTEST_SKIP() << why;
   }
   Workplace place_;
 };

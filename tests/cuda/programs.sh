@@ -44,7 +44,7 @@ folder=$(cd "${names[0]}" && pwd)
 names=("${names[@]:1}")
 
 # Products and row kernels; then what has most code that waits: kernels with barriers, several ranks, whole runs.
-last=(cuda_ops_test cuda_attention_test cuda_layout_test cuda_nccl_group_test cuda_cli_test)
+last=(cuda_ops_test cuda_attention_test cuda_layout_test cuda_nccl_group_test cuda_peak_test cuda_cli_test)
 if ((${#names[@]} == 0)); then
   mapfile -t names < <(cd "$folder" && find . -maxdepth 1 -name '*_test' -printf '%f\n' | sort |
     grep -vxF "$(printf '%s\n' "${last[@]}")")

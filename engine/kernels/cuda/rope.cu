@@ -40,16 +40,18 @@ void angles(const Tensor& positions_T, const RopeOptions& options, Tensor& table
          angles_of, tokens, half, positions_T.data<int32_t>(), options, table_TD.data<float>());
 }
 
-// Where a head of a row is read and written. In place:
+// A head of a row: where it is read and written.
+template <class T>
+struct HeadMove {
+  const T* from;
+  T* to;
+  bool rotated;
+};
+
 template <class T>
 struct InPlace {
   Matrix<T> x;
-  struct Head {
-    const T* from;
-    T* to;
-    bool rotated;
-  };
-  __device__ Head head(int64_t row, int head, int head_dim) const {
+  __device__ HeadMove<T> head(int64_t row, int head, int head_dim) const {
     T* at = x.row(row) + head * head_dim;
     return {at, at, true};
   }
@@ -60,14 +62,14 @@ template <class T, bool kSplit>
 struct Fused {
   Matrix<T> qkv, q, k, v;
   int ratio;
-  __device__ typename InPlace<T>::Head head(int64_t row, int head, int head_dim) const {
+  __device__ HeadMove<T> head(int64_t row, int head, int head_dim) const {
     const int group = head / (ratio + 2), place = head - group * (ratio + 2);
     T* fused = qkv.row(row) + head * head_dim;
     T* apart = place < ratio    ? q.row(row) + (group * ratio + place) * head_dim
                : place == ratio ? k.row(row) + group * head_dim
                                 : v.row(row) + group * head_dim;
-    return kSplit ? typename InPlace<T>::Head{fused, apart, place <= ratio}
-                  : typename InPlace<T>::Head{apart, fused, place <= ratio};
+    return kSplit ? HeadMove<T>{fused, apart, place <= ratio}
+                  : HeadMove<T>{apart, fused, place <= ratio};
   }
 };
 

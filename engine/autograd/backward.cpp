@@ -4,6 +4,8 @@
 #include <memory>
 #include <utility>
 
+#include "engine/autograd/writable.h"
+
 namespace ink {
 namespace {
 
@@ -14,16 +16,12 @@ struct Pending {
 };
 using Frontier = std::map<uint64_t, Pending>;
 
-// A sum may be shared with another consumer of the same gradient: nothing writes into memory that
-// others hold.
-bool writable(const Tensor& sum) { return sum.sole_owner() && sum.contiguous(); }
-
 void add_into(Tensor& sum, const Tensor& grad) {
   if (!sum.defined()) {
     sum = grad;
     return;
   }
-  if (!writable(sum)) {
+  if (!writable(sum)) {  // others hold it: nothing writes into their memory
     Tensor own = empty_like(sum);
     cast(sum.device(), sum, own);
     sum = own;
@@ -32,8 +30,7 @@ void add_into(Tensor& sum, const Tensor& grad) {
 }
 
 void add_to_leaf(Leaf& leaf, const Tensor& grad) {
-  if (!leaf.grad.defined() && grad.dtype() == leaf.grad_dtype && grad.sole_owner() &&
-      grad.contiguous()) {
+  if (!leaf.grad.defined() && grad.dtype() == leaf.grad_dtype && writable(grad)) {
     leaf.grad = grad;
     leaf.has_grad = true;
     return;
@@ -75,7 +72,7 @@ Tensor take_sum(Frontier& frontier, const Node::Edge& edge) {
   const auto found = frontier.find(edge.node->sequence);
   if (found == frontier.end()) return {};
   Tensor& sum = found->second.grads[static_cast<size_t>(edge.output)];
-  return sum.defined() && writable(sum) ? std::exchange(sum, {}) : Tensor();
+  return writable(sum) ? std::exchange(sum, {}) : Tensor();
 }
 
 Grads gradients_of(Frontier& frontier, Node& node, Grads& dys) {

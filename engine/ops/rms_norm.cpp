@@ -1,5 +1,7 @@
 #include "engine/ops/rms_norm.h"
 
+#include "engine/autograd/writable.h"
+
 namespace ink {
 namespace {
 
@@ -13,10 +15,6 @@ void check_weight(const char* op, const Tensor& x_TC, const Tensor& w_C) {
 
 Tensor empty_rstd(const Tensor& x_TC) {
   return {x_TC.runtime(), {x_TC.rows()}, x_TC.dtype() == DType::kF64 ? DType::kF64 : DType::kF32};
-}
-
-bool writable(const Tensor& gradient) {
-  return gradient.defined() && gradient.sole_owner() && gradient.contiguous();
 }
 
 // saved = {h, rstd}, handles = {w}. dh is undefined where nobody used h.

@@ -3,6 +3,7 @@
 #include <cmath>
 
 #include "engine/autograd/backward.h"
+#include "engine/autograd/writable.h"
 
 namespace ink {
 
@@ -42,7 +43,7 @@ void check(const char* op, const Tensor& x_TC, const Tensor& table_TD) {
 
 // A gradient that may be written over.
 Tensor owned(Tensor dx) {
-  if (dx.sole_owner() && dx.contiguous()) return dx;
+  if (writable(dx)) return dx;
   Tensor own = empty_like(dx);
   cast(dx.device(), dx, own);
   return own;

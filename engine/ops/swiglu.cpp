@@ -1,9 +1,11 @@
 #include "engine/ops/swiglu.h"
 
+#include "engine/autograd/writable.h"
+
 namespace ink {
 namespace {
 
-Tensor memory_of(const Tensor& x) { return x.sole_owner() && x.contiguous() ? x : empty_like(x); }
+Tensor memory_of(const Tensor& x) { return writable(x) ? x : empty_like(x); }
 
 // saved = {gate, up}. Their gradients are written over them, unless y is to be rebuilt from them
 // later.

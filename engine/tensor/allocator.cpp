@@ -109,9 +109,7 @@ void* Allocator::take(BlockPool& pool, int64_t bytes) {
 // rest that nothing fits into. Where there is no room for that, just the request.
 bool Allocator::grow(BlockPool& pool, int64_t bytes) {
   const bool small = &pool == &small_ || &pool == &graph_small_;
-  const int64_t usual = kWatched ? bytes
-                        : small  ? std::min(kSmallSegment, segment_bytes())
-                                 : segment_bytes();
+  const int64_t usual = small ? std::min(kSmallSegment, segment_bytes()) : segment_bytes();
   const int64_t times = std::max<int64_t>(1, usual / bytes);
   for (const int64_t size : {kWatched ? bytes : round_up(times * bytes, kHugePage), bytes}) {
     if (void* segment = system_allocate(size)) {

@@ -5,6 +5,7 @@
 #include "engine/kernels/cuda/cublaslt_plan.h"
 #include "engine/ops/attention.h"
 #include "engine/tensor/devices.h"
+#include "tests/cuda/card.h"
 #include "tests/launch/memory_case.h"
 
 namespace ink {
@@ -40,8 +41,7 @@ class CudaMemory : public testing::TestWithParam<MemoryCase> {
 };
 
 TEST_P(CudaMemory, IsWithinThreePercentOfTheEstimate) {
-  if (!has_backend(Device::kCuda) || device_platform(Device::kCuda).count == 0)
-    GTEST_SKIP() << "no card";
+  if (const std::string why = why_no_card(); !why.empty()) GTEST_SKIP() << why;
   const MemoryOfRun memory = memory_of(on_card(GetParam()));
   const auto truth = static_cast<double>(memory.trained.total_peak);
   EXPECT_NEAR(static_cast<double>(memory.estimate.total()) / truth, 1.0, 0.03)

@@ -194,51 +194,82 @@ TEST(Recompute, SelectiveAndFullNeedLessMemory) {
   EXPECT_LT(static_cast<double>(full), 0.8 * static_cast<double>(none));
 }
 
-// A norm that several linears read, as w1 and w3, or wq, wk and wv, do.
+// A tensor that `count` linears read. make(x, own): the tensor of an input and of weights.
 struct Readers {
-  Readers(Runtime& runtime, int count)
-      : x(make_leaf(matrix(runtime, "x", 16, 64))), norm(parameter(runtime, "norm", 64)) {
+  using Make = Tensor (*)(const Tensor& x, const std::vector<Tensor>& own);
+  Readers(Runtime& runtime, std::vector<Tensor> own_weights, Make make_tensor, int count)
+      : x(make_leaf(matrix(runtime, "x", 16, 64))), own(std::move(own_weights)), make(make_tensor) {
     for (int i = 0; i < count; ++i) {
       const std::string name = fmt::format("w{}", i);
       weights.push_back(make_leaf(matrix(runtime, name, 64, 64), name));
     }
   }
   void backward() const {
-    const Tensor n = rms_norm(add(x, x), norm, kEps);
-    Tensor y = linear(n, weights[0]);
-    for (size_t i = 1; i < weights.size(); ++i) y = add(y, linear(n, weights[i]));
+    const Tensor read = make(add(x, x), own);
+    Tensor y = linear(read, weights[0]);
+    for (size_t i = 1; i < weights.size(); ++i) y = add(y, linear(read, weights[i]));
     ink::backward(sum(y));
   }
   [[nodiscard]] std::vector<Values> gradients() const {
-    std::vector<Values> all{gradient(x), gradient(norm)};
-    for (const Tensor& weight : weights) all.push_back(gradient(weight));
+    std::vector<Values> all{gradient(x)};
+    for (const auto* leaves : {&own, &weights}) {
+      for (const Tensor& leaf : *leaves) all.push_back(gradient(leaf));
+    }
     return all;
   }
-  Tensor x, norm;
-  std::vector<Tensor> weights;
+  Tensor x;
+  std::vector<Tensor> own, weights;
+  Make make;
 };
 
-TEST(Recompute, ATensorThatSeveralReadIsRebuiltOnce) {
+// As w1 and w3, or wq, wk and wv, read a norm.
+Readers readers_of_a_norm(Runtime& runtime, int count) {
+  return {runtime,
+          {parameter(runtime, "norm", 64)},
+          [](const Tensor& x, const std::vector<Tensor>& own) { return rms_norm(x, own[0], kEps); },
+          count};
+}
+// As w2 reads the product of gate and up.
+Readers readers_of_a_product(Runtime& runtime, int count) {
+  return {runtime,
+          {make_leaf(matrix(runtime, "gate", 64, 64)), make_leaf(matrix(runtime, "up", 64, 64))},
+          [](const Tensor& x, const std::vector<Tensor>& own) {
+            return swiglu(linear(x, own[0]), linear(x, own[1]));
+          },
+          count};
+}
+
+// `calls` of the slot in a forward and backward pass that rebuilds, whose bits are those of one
+// that keeps.
+void expect_rebuilt(Readers (*make)(Runtime&, int), const KernelSlotBase& slot, int calls) {
   for (const int readers : {1, 2, 3}) {
     Runtime runtime;
-    const Readers kept(runtime, readers), rebuilt(runtime, readers);
+    const Readers kept = make(runtime, readers), rebuilt = make(runtime, readers);
     kept.backward();
     const Scoped guard(runtime.recompute, Recompute::kSelective);
-    const KernelCalls calls;
+    const KernelCalls counted;
     rebuilt.backward();
-    EXPECT_EQ(calls.of(rms_norm_apply), 1) << readers;
+    EXPECT_EQ(counted.of(slot), calls) << readers;
     EXPECT_EQ(rebuilt.gradients(), kept.gradients()) << readers;
   }
+}
+
+TEST(Recompute, ATensorThatSeveralReadIsRebuiltOnce) {
+  expect_rebuilt(readers_of_a_norm, rms_norm_apply, 1);
+}
+TEST(Recompute, TheProductOfGateAndUpComesWithItsGradients) {
+  expect_rebuilt(readers_of_a_product, swiglu_forward, 1);
 }
 
 int64_t activations(Runtime& runtime) {
   return runtime.allocator().report().in_use[static_cast<size_t>(MemoryTag::kActivations)];
 }
 
-// The weight gradients run when the norm's own backward is long over; each frees what it holds.
-TEST(Recompute, DeferredWeightGradientsRebuildOnceToo) {
+// The weight gradients run when the producer's own backward is long over, which has left alone what
+// they rebuild from; each frees what it holds.
+void expect_rebuilt_later(Readers (*make)(Runtime&, int), const KernelSlotBase& slot) {
   Runtime runtime;
-  const Readers now(runtime, 3), later(runtime, 3);
+  const Readers now = make(runtime, 3), later = make(runtime, 3);
   now.backward();
   const int64_t before = activations(runtime);
   DeferredGradients queue;
@@ -249,65 +280,16 @@ TEST(Recompute, DeferredWeightGradientsRebuildOnceToo) {
   }
   EXPECT_GT(activations(runtime), before);
   const KernelCalls calls;
-  EXPECT_EQ(calls.of(rms_norm_apply), 0);
+  EXPECT_EQ(calls.of(slot), 0);
   for (const auto& run : queue) run();
-  EXPECT_EQ(calls.of(rms_norm_apply), 1);
+  EXPECT_EQ(calls.of(slot), 1);
   EXPECT_EQ(activations(runtime), before);  // and the queue is not cleared yet
   EXPECT_EQ(later.gradients(), now.gradients());
 }
 
-// An MLP whose product of gate and up `count` linears read.
-struct Mlp {
-  Mlp(Runtime& runtime, int count) : x(make_leaf(matrix(runtime, "x", 16, 64))) {
-    for (int i = 0; i < 2 + count; ++i) {
-      const std::string name = fmt::format("w{}", i);
-      weights.push_back(make_leaf(matrix(runtime, name, 64, 64), name));
-    }
-  }
-  void backward() const {
-    const Tensor product = swiglu(linear(x, weights[0]), linear(x, weights[1]));
-    Tensor y = linear(product, weights[2]);
-    for (size_t i = 3; i < weights.size(); ++i) y = add(y, linear(product, weights[i]));
-    ink::backward(sum(y));
-  }
-  [[nodiscard]] std::vector<Values> gradients() const {
-    std::vector<Values> all{gradient(x)};
-    for (const Tensor& weight : weights) all.push_back(gradient(weight));
-    return all;
-  }
-  Tensor x;
-  std::vector<Tensor> weights;
-};
-
-TEST(Recompute, TheProductOfGateAndUpComesWithItsGradients) {
-  for (const int readers : {1, 2}) {
-    Runtime runtime;
-    const Mlp kept(runtime, readers), rebuilt(runtime, readers);
-    kept.backward();
-    const Scoped guard(runtime.recompute, Recompute::kSelective);
-    const KernelCalls calls;
-    rebuilt.backward();
-    EXPECT_EQ(calls.of(swiglu_forward), 1) << readers;
-    EXPECT_EQ(rebuilt.gradients(), kept.gradients()) << readers;
-  }
-}
-
-// The gradients of gate and up may not be written over what a deferred weight gradient rebuilds
-// from.
-TEST(Recompute, ADeferredWeightGradientFindsGateAndUp) {
-  Runtime runtime;
-  const Mlp now(runtime, 1), later(runtime, 1);
-  now.backward();
-  DeferredGradients queue;
-  {
-    const Scoped selective(runtime.recompute, Recompute::kSelective);
-    const Scoped guard(runtime.deferred, &queue);
-    later.backward();
-  }
-  const KernelCalls calls;
-  for (const auto& run : queue) run();
-  EXPECT_EQ(calls.of(swiglu_forward), 1);
-  EXPECT_EQ(later.gradients(), now.gradients());
+TEST(Recompute, DeferredWeightGradientsRebuildOnceToo) {
+  expect_rebuilt_later(readers_of_a_norm, rms_norm_apply);
+  expect_rebuilt_later(readers_of_a_product, swiglu_forward);
 }
 
 TEST(Recompute, ARebuiltTensorStaysUntilItsLastReaderHasIt) {

@@ -1,6 +1,9 @@
 """What has to stand beside every number of a card: name, driver, clocks, versions, and its memory."""
 
+import importlib.metadata
 import os
+import platform
+import statistics
 import subprocess
 import threading
 
@@ -49,22 +52,48 @@ def peak_rate(card: dict | None) -> float | None:
     return next((rate for part, rate in PEAK_RATES.items() if part in name), None)
 
 
-class MemoryWatch:
-    """The most memory in use on the card, by all processes, while the block runs; MiB."""
+def torch_versions() -> dict:
+    """Of the process that has torch."""
+    import torch
+
+    return {
+        "python": platform.python_version(),
+        "torch": torch.__version__,
+        "transformers": importlib.metadata.version("transformers"),
+        "cuda": torch.version.cuda,
+        "cudnn": torch.backends.cudnn.version(),
+    }
+
+
+class CardWatch:
+    """While the block runs: the most memory in use on the card, by all processes, in MiB, and the clock of its
+    multiprocessors in MHz while they are busy, the median."""
+
+    BUSY = 90  # percent of the driver's last sampling period
+    FIELDS = ["memory.used", "clocks.sm", "utilization.gpu"]
 
     def __enter__(self):
-        self.peak, self.done = None, threading.Event()
+        self.peak, self.clocks, self.done = None, [], threading.Event()
         self.thread = threading.Thread(target=self.watch)
         self.thread.start()
         return self
 
     def watch(self) -> None:
         while not self.done.is_set():
-            used = query(["memory.used"])
-            if used is None or not used[0].isdigit():  # "[N/A]" on cards that share the host's memory
+            values = query(self.FIELDS)
+            if values is None:
                 return
-            self.peak = max(self.peak or 0, int(used[0]))
+            # "[N/A]" on cards that share the host's memory, or that are divided.
+            used, clock, busy = (int(value) if value.isdigit() else None for value in values)
+            if used is not None:
+                self.peak = max(self.peak or 0, used)
+            if clock is not None and busy is not None and busy >= self.BUSY:
+                self.clocks.append(clock)
             self.done.wait(1)  # what both sides allocate stays; asking often would disturb them
+
+    @property
+    def clock(self) -> float | None:
+        return statistics.median(self.clocks) if self.clocks else None
 
     def __exit__(self, *_):
         self.done.set()

@@ -5,7 +5,8 @@
 
 Each family takes turns with torch (A/B/A/B): inkstone_gpu_bench times every row of the family, then a
 process of torch that is kept waiting times its counterpart of each row. Printed are the medians over
-the rounds, the spread (max - min) / median, and the ratio of the medians. What fails on either side is
+the rounds, the spread (max - min) / median, and the ratio of the medians; the JSON has the copy rate, the
+clock under load and all versions too. What fails on either side is
 named, in the JSON too, and the rest goes on: rows that a family had measured before it failed or hung are
 kept. `--tiny` runs both on the CPU in small sizes: it shows that the program works, its times say nothing.
 """
@@ -24,7 +25,7 @@ ROOT = Path(__file__).resolve().parent.parent.parent
 sys.path.insert(0, str(ROOT / "bench"))
 import machine  # noqa: E402
 
-from card import describe_card  # noqa: E402
+from card import CardWatch, describe_card  # noqa: E402
 
 
 ROW_SECONDS = 120  # longer than that hangs; the first row imports torch
@@ -47,6 +48,7 @@ class Rival:
         self.command += ["--tiny"] if tiny else []
         self.seconds, self.end_of_time = 3600 if tiny else ROW_SECONDS, end
         self.process = None
+        self.versions = None
 
     def ask(self, row: dict) -> dict:
         seconds = allowed(self.seconds, self.end_of_time)
@@ -62,6 +64,9 @@ class Rival:
             self.process.stdin.write(json.dumps(wanted) + "\n")
             self.process.stdin.flush()
             answer = self.process.stdout.readline()
+            if answer.startswith('{"versions"'):
+                self.versions = json.loads(answer)["versions"]
+                answer = self.process.stdout.readline()
         except BrokenPipeError:
             answer = ""
         finally:
@@ -78,7 +83,7 @@ class Rival:
 
 
 def inkstone_rows(arguments, family: str, end: float) -> tuple[list[dict], str | None]:
-    """The rows that were measured, and what ended the program before the last one."""
+    """What the program printed (the card, copies, rows of the family), and what ended it before the last."""
     command = [arguments.bench, "--family", family]
     command += ["--tiny"] if arguments.tiny else ["--samples", str(arguments.samples)]
     limit = None if arguments.tiny else allowed(arguments.seconds, end)
@@ -93,20 +98,23 @@ def inkstone_rows(arguments, family: str, end: float) -> tuple[list[dict], str |
             failure = f"no end after {hung.timeout:.0f} s"
         out.seek(0)
         rows = [json.loads(line) for line in out if line.endswith("\n")]  # the last may be cut off
-    return [row for row in rows if row.get("family") == family], failure
+    return rows, failure
 
 
 def key(row: dict) -> str:
     return json.dumps([row["family"], row["kernel"], row["shape"]], sort_keys=True)
 
 
-def compare(arguments, rival: Rival, family: str, deadline: float, failures: dict) -> list[dict]:
+def compare(arguments, rival: Rival, family: str, deadline: float, about: dict, failures: dict) -> list[dict]:
     """Rows of one family: at least one round, more until the rounds or the time are used up."""
     ours, theirs, known = {}, {}, {}
     for turn in range(arguments.rounds):
         if turn > 0 and time.monotonic() > deadline:
             break
-        rows, failure = inkstone_rows(arguments, family, rival.end_of_time)
+        printed, failure = inkstone_rows(arguments, family, rival.end_of_time)
+        rows = [row for row in printed if row.get("family") == family]
+        about["inkstone"] = about["inkstone"] or next((row for row in printed if "family" not in row), None)
+        about["copies"] += [row for row in printed if row.get("family") == "copy"]
         if failure:
             failures[family] = f"{failure}, after {len(rows)} rows"
             print(f"{family:13} {failures[family]}", flush=True)
@@ -184,16 +192,19 @@ def main() -> int:
     end = float("inf") if arguments.tiny else start + arguments.minutes * 60 + OVERTIME
     rival, rows, failures = Rival(arguments.tiny, end), [], {}
     about = {"card": describe_card(arguments.tiny), "tiny": arguments.tiny}
+    about |= {"inkstone": None, "copies": [], "sm_mhz": {}}
     for i, family in enumerate(families):
         # Every family gets an equal part of the time that is left.
         left = start + arguments.minutes * 60 - time.monotonic()
         deadline = time.monotonic() + left / (len(families) - i)
-        rows += compare(arguments, rival, family, deadline, failures)
+        with CardWatch() as watch:
+            rows += compare(arguments, rival, family, deadline, about, failures)
+        about["sm_mhz"][family] = watch.clock
         for row in rows:
             if row["family"] == family:
                 print_row(row)
         if arguments.json:  # after every family: what comes later may not end
-            result = {**about, "rows": rows, "failures": failures}
+            result = {**about, "torch": rival.versions, "rows": rows, "failures": failures}
             arguments.json.write_text(json.dumps(result, indent=2) + "\n")
     rival.end()
     gemms = [row["speed"] for row in rows if row["family"] == "gemm" and "speed" in row]

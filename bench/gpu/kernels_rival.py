@@ -2,10 +2,11 @@
 """torch's side of kernels.py: its own process, which times the counterpart of one row per line.
 
 A line is a row of inkstone_gpu_bench as JSON (family, kernel, shape); the answer is {"milliseconds": x,
-"by": what was fastest}, or {"milliseconds": null} where torch has nothing to compare with. Of several
-ways to do the same (backends of attention, eager or compiled) the fastest counts. Inputs are random
-and rotate among several sets where one would fit into the cache. Where torch cannot do the same it does
-less: its weight gradients are bf16 and new, Inkstone's are added to f32 ones.
+"by": what was fastest}, or {"milliseconds": null} where torch has nothing to compare with; before the
+first, a line of its own says {"versions": ...}. Of several ways to do the same (backends of attention,
+eager or compiled) the fastest counts. Inputs are random and rotate among several sets where one would
+fit into the cache. Where torch cannot do the same it does less: its weight gradients are bf16 and new,
+Inkstone's are added to f32 ones.
 """
 
 import argparse
@@ -19,6 +20,8 @@ import torch
 import torch.nn.functional as F
 from torch._functorch import config as functorch_config
 from torch.nn.attention import SDPBackend, sdpa_kernel
+
+from card import torch_versions
 
 CACHE_BYTES = 200 << 20  # four times the second-level cache of an H100
 
@@ -309,6 +312,7 @@ def main() -> None:
     functorch_config.donated_buffer = False
     # Past the limit torch would go on eagerly without a word; a function is compiled once per shape.
     torch._dynamo.config.recompile_limit = 64
+    print(json.dumps({"versions": torch_versions()}), flush=True)
     rival = Rival(device, arguments.tiny)
     for line in sys.stdin:
         print(json.dumps(rival.answer(json.loads(line))), flush=True)

@@ -7,16 +7,19 @@ Inkstone and each rival (Hugging Face eager with SDPA, the same under torch.comp
 (A/B/C/A/B/C), every turn a process of its own that has the card to itself: it loads the common start,
 trains the steps, and leaves. The first steps of a turn are left out. Printed are the medians over all
 measured steps, tokens per second, MFU with attention counted causal and in full, and the most memory in
-use on the card. A side whose loss leaves the other's by more than 1e-2 at any step is an error, and its
-time stands in the JSON alone. So does what was cut off at the end of the time.
+use on the card; the JSON has the clock under load and all versions too. A side whose loss leaves the
+other's by more than 1e-2 at any step is an error, and its time stands in the JSON alone. So does what
+was cut off at the end of the time.
 
 1.8B keeps f32 weights and moments, torch computes under autocast. 7B has bf16 weights, gradients and
 moments on both sides; torch rounds its weights to the nearest, which loses small updates that Inkstone
 keeps in the mean, so its rate is one at which the weights stay and the losses are those of the same
 weights. Neither side has room for all activations then: torch computes every layer again, which is what
 transformers offers, Inkstone its norms and SwiGLU. The micro-batches are as large as each side's memory
-allows. A step has 32,768 tokens, so an update is a small part of it, as in pretraining. `--dry-run` trains the
-tiny model on the CPU with the same settings, one turn: it shows that the program works, its times say nothing.
+allows on a card of 80 GB; torch takes smaller ones where it has no memory for them, and a side that has
+none for one pack says so in its row. A step has 32,768 tokens, so an update is a small part of it, as
+in pretraining. `--dry-run` trains the tiny model on the CPU with the same settings, one turn: it shows
+that the program works, its times say nothing.
 """
 
 import argparse
@@ -36,7 +39,7 @@ sys.path.insert(0, str(ROOT / "bench"))
 import machine  # noqa: E402
 from run_metrics import step_rows  # noqa: E402
 
-from card import MemoryWatch, describe_card, peak_rate, require_card  # noqa: E402
+from card import CardWatch, describe_card, peak_rate, require_card  # noqa: E402
 
 LOSS_LIMIT = 1e-2
 WARM_UP = 5
@@ -52,14 +55,14 @@ class Case:
     micro: int  # of a micro-batch
     inkstone: dict  # sections of the run file on top of the common ones
     rival: list  # arguments of step_rival.py
-    rival_micro: int  # what the rival has memory for
+    rival_micro: int  # the largest that the rival tries: it halves it where memory runs out
     lr: float = LR
     steps: int = 20  # of a turn, the warm-up included
 
 
 CASES = {
     "1.8b": Case(
-        "internlm2_1_8b.yaml", 4096, 8, 4, {"train": {"recompute": "none"}}, [], 1
+        "internlm2_1_8b.yaml", 4096, 8, 4, {"train": {"recompute": "none"}}, [], 2
     ),
     "7b": Case(
         "internlm2_7b.yaml",
@@ -102,15 +105,18 @@ def rival_command(action: str, folder: Path, case: Case, steps: int) -> list:
 def rival_turn(folder: Path, case: Case, steps: int, extra: list, deadline: float) -> dict:
     command = rival_command("train", folder, case, steps) + extra
     seconds = max(0.0, deadline - time.monotonic())
+    pipes = {"stdout": subprocess.PIPE, "stderr": subprocess.PIPE, "text": True, "errors": "replace"}
     try:
-        with MemoryWatch() as memory:
-            done = subprocess.run(command, stdout=subprocess.PIPE, text=True, timeout=seconds)
+        with CardWatch() as card:
+            done = subprocess.run(command, **pipes, timeout=seconds)
     except subprocess.TimeoutExpired:
         return {"error": f"cut off after {seconds:.0f} s, at the end of the time"}
     if done.returncode != 0:
-        return {"error": f"left with {done.returncode}"}
+        print(done.stderr, file=sys.stderr)
+        reason = (done.stderr.strip().splitlines() or ["without a word"])[-1]
+        return {"error": f"left with {done.returncode}: {reason}"}
     answer = json.loads(done.stdout.splitlines()[-1])
-    return {**answer, "card_mib": memory.peak}
+    return {**answer, "card_mib": card.peak, "sm_mhz": card.clock}
 
 
 def run_file(folder: Path, case: Case, steps: int, device: str) -> Path:
@@ -146,12 +152,16 @@ def run_file(folder: Path, case: Case, steps: int, device: str) -> Path:
     return path
 
 
-def inkstone_turn(binary: Path, run: Path, steps: int, deadline: float) -> dict:
+def version_of(binary: Path) -> list[str]:
+    return subprocess.run([binary, "--version"], capture_output=True, text=True).stdout.splitlines()
+
+
+def inkstone_turn(binary: Path, case: Case, run: Path, steps: int, deadline: float) -> dict:
     with tempfile.TemporaryDirectory() as folder:
         metrics = Path(folder) / "run/metrics.jsonl"
         command = [binary, "train", run, f"checkpoint.dir={metrics.parent}"]
         error = Path(folder) / "error"
-        with open(error, "wb") as sink, MemoryWatch() as memory:
+        with open(error, "wb") as sink, CardWatch() as card:
             process = subprocess.Popen(command, stdout=sink, stderr=sink)
             while len(step_rows(metrics)) < steps and process.poll() is None:
                 if time.monotonic() > deadline:
@@ -169,8 +179,10 @@ def inkstone_turn(binary: Path, run: Path, steps: int, deadline: float) -> dict:
     return {
         "seconds": [row["step_time"] for row in rows],
         "losses": [row["loss"] for row in rows],
-        "tokens": rows[-1]["tokens"],
-        "card_mib": memory.peak,
+        "micro": case.micro,
+        "card_mib": card.peak,
+        "sm_mhz": card.clock,
+        "versions": version_of(binary),
     }
 
 
@@ -198,6 +210,10 @@ def summary(turns: list[dict], reference: list[float] | None, case: Case, shape:
     result["tokens_per_s"] = tokens / result["median_s"]
     used = [turn["card_mib"] for turn in good if turn["card_mib"]]
     result["card_mib"] = max(used, default=None)
+    clocks = [turn["sm_mhz"] for turn in good if turn["sm_mhz"]]
+    result["sm_mhz"] = statistics.median(clocks) if clocks else None
+    result["micro"] = good[0]["micro"]
+    result["versions"] = good[0]["versions"]
     if peak:
         for name, causal in (("mfu_causal", True), ("mfu_full", False)):
             rate = result["tokens_per_s"] * flops_per_token(shape, case.length, causal)
@@ -213,6 +229,7 @@ def print_side(name: str, side: dict) -> None:
     text += f"  spread {side['spread']:4.0%}  {side['steps']} steps"
     if "mfu_causal" in side:
         text += f"  MFU {side['mfu_causal']:.1%} causal, {side['mfu_full']:.1%} full"
+    text += f"  micro-batch {side['micro']}"
     if side["card_mib"]:
         text += f"  {side['card_mib'] / 1024:.1f} GiB"
     print(text + (f"  loss gap {side['loss_gap']:.1e}" if "loss_gap" in side else ""))
@@ -239,7 +256,7 @@ def write_results(arguments, case: Case, card: dict | None, sides: dict[str, lis
             "length": case.length,
             "packs": case.packs,
             "inkstone": {"micro": case.micro, **case.inkstone},
-            "torch": {"micro": case.rival_micro, "options": case.rival},
+            "torch": {"largest_micro": case.rival_micro, "options": case.rival},
         }
         arguments.json.write_text(json.dumps({**about, "sides": result}, indent=2) + "\n")
     return result
@@ -255,7 +272,8 @@ def take_turns(arguments, case: Case, card: dict | None, start: float) -> dict:
         for turn in range(arguments.turns):
             if turn > 0 and (time.monotonic() - start) * (turn + 1) > arguments.minutes * 60 * turn:
                 break  # another round would take longer than what is left
-            sides["inkstone"].append(inkstone_turn(arguments.inkstone, run, arguments.steps, deadline))
+            ours = inkstone_turn(arguments.inkstone, case, run, arguments.steps, deadline)
+            sides["inkstone"].append(ours)
             result = write_results(arguments, case, card, sides)
             for name in arguments.rivals:
                 extra = ["--compile"] if name == "compiled" else []

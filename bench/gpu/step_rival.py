@@ -4,12 +4,14 @@
 `prepare FOLDER` draws the weights and the tokens and writes them: a Hugging Face directory with InternLM2
 names and one row of token ids that both sides read in order. `train FOLDER` trains transformers'
 LlamaForCausalLM with SDPA (InternLM2 is a renaming of it) from there and prints one JSON line: seconds
-and loss of every step, and the peak memory. torch gets what makes it fast: causal attention without a
-mask, by cuDNN where it can, the fused AdamW, and its loss compiled with the model.
+and loss of every step, the peak memory, the micro-batch that there was memory for, and the versions of
+its libraries. torch gets what makes it fast: causal attention without a mask, by cuDNN where it can, the
+fused AdamW, and its loss compiled with the model.
 """
 
 import argparse
 import contextlib
+import gc
 import json
 import sys
 import time
@@ -22,6 +24,8 @@ from safetensors.torch import save_file
 from torch.nn.attention import SDPBackend, sdpa_kernel
 from transformers import AttentionInterface, LlamaConfig, LlamaForCausalLM
 from transformers.integrations.sdpa_attention import sdpa_attention_forward
+
+from card import torch_versions
 
 RENAMED = {
     "attention_norm": "input_layernorm",
@@ -96,7 +100,7 @@ def load(folder: Path, shape: dict, device: str, dtype: torch.dtype) -> LlamaFor
     config = LlamaConfig(**shape, attn_implementation=ATTENTION, use_cache=False)
     with torch.device("meta"):
         model = LlamaForCausalLM(config)
-    model = model.to_empty(device=device).to(dtype)
+    model = model.to(dtype).to_empty(device=device)
     state = dict(model.named_parameters())
     groups = shape["num_key_value_heads"]
     head_dim = shape["hidden_size"] // shape["num_attention_heads"]
@@ -156,12 +160,12 @@ class Trainee:
         return total
 
 
-def train(arguments, shape: dict, device: str) -> dict:
+def train_with(arguments, micro: int, shape: dict, device: str) -> dict:
     trainee = Trainee(arguments, shape, device)
     row = json.loads((arguments.folder / "document.jsonl").read_text())
     document = torch.tensor(row["input_ids"], device=device)
     steps, length = arguments.steps, arguments.length
-    ids = document[:-1].view(-1, arguments.packs // arguments.micro, arguments.micro, length)
+    ids = document[:-1].view(-1, arguments.packs // micro, micro, length)
     targets = document[1:].view_as(ids)
     seconds, losses = [], []
     for step in range(steps):
@@ -170,7 +174,23 @@ def train(arguments, shape: dict, device: str) -> dict:
             losses.append(trainee.step(ids[step], targets[step]).item())
         seconds.append(time.perf_counter() - start)
     peak = torch.cuda.max_memory_allocated() if device == "cuda" else None
-    return {"seconds": seconds, "losses": losses, "peak_bytes": peak}
+    return {"seconds": seconds, "losses": losses, "peak_bytes": peak, "micro": micro}
+
+
+def train(arguments, shape: dict, device: str) -> dict:
+    """With the largest micro-batch, of those that halve --micro, that the card has memory for."""
+    micro = arguments.micro
+    while True:
+        try:
+            return train_with(arguments, micro, shape, device)
+        except torch.cuda.OutOfMemoryError:
+            if micro == 1:
+                raise
+        print(f"no memory for {micro} packs a micro-batch", file=sys.stderr)
+        micro //= 2
+        torch._dynamo.reset()
+        gc.collect()
+        torch.cuda.empty_cache()
 
 
 def main() -> None:
@@ -180,7 +200,7 @@ def main() -> None:
     parser.add_argument("--model", type=Path, required=True, help="a file of configs/models")
     parser.add_argument("--steps", type=int, required=True)
     parser.add_argument("--packs", type=int, required=True, help="of a step")
-    parser.add_argument("--micro", type=int, default=1, help="packs of a micro-batch")
+    parser.add_argument("--micro", type=int, default=1, help="packs of a micro-batch; fewer where memory runs out")
     parser.add_argument("--length", type=int, required=True)
     parser.add_argument("--lr", type=float, default=3e-5)
     parser.add_argument("--precision", choices=["autocast", "bf16"], default="autocast")
@@ -194,7 +214,8 @@ def main() -> None:
         prepare(arguments.folder, shape, arguments.steps * arguments.packs * arguments.length, device)
         return
     try:
-        print(json.dumps(train(arguments, shape, device)), flush=True)
+        result = train(arguments, shape, device)
+        print(json.dumps({**result, "versions": torch_versions()}), flush=True)
     except torch.cuda.OutOfMemoryError as error:
         print(json.dumps({"error": f"out of memory: {error}".splitlines()[0]}), flush=True)
         sys.exit(0)

@@ -51,6 +51,8 @@ TEST(GpuKernels, RowsBeforeAFailureAreKept) {
   EXPECT_EQ(said["rows"].size(), 5u) << said;
   EXPECT_EQ(said["failures"], (json{{"fails", "left with 7: one of the ops: no, after 2 rows"},
                                     {"hangs", "no end after 2 s, after 1 rows"}}));
+  EXPECT_EQ(said["inkstone"]["card"], "of no kind");
+  EXPECT_EQ(said["copies"].size(), 4u) << "a round of each, two of the one that ends";
   for (const json& row : said["rows"]) {
     EXPECT_EQ(row["inkstone"]["milliseconds"], 2.5);
     EXPECT_EQ(row["inkstone"]["rounds"], row["family"] == "ends" ? 2 : 1);

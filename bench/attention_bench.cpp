@@ -32,8 +32,7 @@ struct Case {
     return (shape.heads + 2 * shape.kv_heads) * shape.head_dim;
   }
   [[nodiscard]] HeadsView random(Runtime& runtime, int64_t heads) const {
-    return {random_tensor(runtime, {tokens(), heads * shape.head_dim}, dtype), heads,
-            shape.head_dim};
+    return {random_tensor(runtime, {tokens(), heads * shape.head_dim}, dtype), shape.head_dim};
   }
   [[nodiscard]] double product_flops() const {
     return 2.0 * static_cast<double>(shape.heads * shape.head_dim * documents) *
@@ -111,7 +110,7 @@ void attention_decode(benchmark::State& state) {
                           to_tensor(runtime, bounds),
                           kBlock};
   const Tensor q = random_tensor(runtime, {c.documents, c.shape.heads * c.shape.head_dim}, c.dtype);
-  const HeadsView heads{q, c.shape.heads, c.shape.head_dim};
+  const HeadsView heads{q, c.shape.head_dim};
   Tensor out = empty_like(q);
   for (auto _ : state) attention_cached(Device::kCpu, heads, cache, out);
   state.SetBytesProcessed(state.iterations() * (cache.k.bytes() + cache.v.bytes()));

@@ -57,7 +57,7 @@ void one_length(Bench& bench, const Heads& h, int64_t length, int64_t tokens, bo
   const int64_t documents = std::max<int64_t>(1, tokens / length), T = documents * length;
   const Documents layout{packed(runtime, documents, length), length};
   const auto random = [&](int64_t heads) -> HeadsView {
-    return {bench.random({T, heads * kHeadDim}, DType::kBF16), heads, kHeadDim};
+    return {bench.random({T, heads * kHeadDim}, DType::kBF16), kHeadDim};
   };
   const HeadsView q = random(h.heads), k = random(h.kv_heads), v = random(h.kv_heads);
   HeadsView dq = random(h.heads), dk = random(h.kv_heads), dv = random(h.kv_heads);

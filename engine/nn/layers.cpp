@@ -12,7 +12,7 @@ Tensor attend(const Qkv& in, const AttentionSpec& spec, const StepContext& step)
   KvCacheView cache = step.cache->layer(spec.layer);
   Tensor out = empty_like(in.q_TC);
   kv_cache_append(out.device(), in.k_TC.detach(), in.v_TC.detach(), cache);
-  attention_cached(out.device(), {in.q_TC.detach(), s.heads, s.head_dim}, cache, out);
+  attention_cached(out.device(), {in.q_TC.detach(), s.head_dim}, cache, out);
   return out;
 }
 

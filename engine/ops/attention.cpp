@@ -28,13 +28,6 @@ void check(const Tensor& q_TC, const Tensor& k_TC, const Tensor& v_TC, const Att
            name_of(v_TC.dtype()));
 }
 
-HeadsView queries(const Tensor& x_TC, const AttentionShape& s) {
-  return {x_TC, s.heads, s.head_dim};
-}
-HeadsView keys(const Tensor& x_TC, const AttentionShape& s) {
-  return {x_TC, s.kv_heads, s.head_dim};
-}
-
 }  // namespace
 
 Tensor attention(const Tensor& q_TC, const Tensor& k_TC, const Tensor& v_TC,
@@ -44,21 +37,20 @@ Tensor attention(const Tensor& q_TC, const Tensor& k_TC, const Tensor& v_TC,
   const DType statistics = q_TC.dtype() == DType::kF64 ? DType::kF64 : DType::kF32;
   Tensor out_TC(runtime, q_TC.shape(), q_TC.dtype());
   Tensor lse_HT(runtime, {shape.heads, q_TC.rows()}, statistics);
-  attention_forward(q_TC.device(), queries(q_TC.detach(), shape), keys(k_TC.detach(), shape),
-                    keys(v_TC.detach(), shape), documents, out_TC, lse_HT);
+  const int64_t dim = shape.head_dim;
+  attention_forward(q_TC.device(), {q_TC.detach(), dim}, {k_TC.detach(), dim}, {v_TC.detach(), dim},
+                    documents, out_TC, lse_HT);
   return record(
       out_TC,
       {.op = "attention",
        .inputs = {q_TC, k_TC, v_TC},
        .saved = {q_TC, k_TC, v_TC, out_TC, lse_HT, documents.cu_seqlens},
        .handles = {},
-       .backward = [shape, longest = documents.max_seqlen](Node& self, Grads& dys) -> Grads {
+       .backward = [dim, longest = documents.max_seqlen](Node& self, Grads& dys) -> Grads {
          const Tensor q = self.saved[0].get(), k = self.saved[1].get(), v = self.saved[2].get();
-         HeadsView dq = queries(empty_like(q), shape), dk = keys(empty_like(k), shape),
-                   dv = keys(empty_like(v), shape);
-         attention_backward(q.device(), dys[0], queries(q, shape), keys(k, shape), keys(v, shape),
-                            self.saved[3].get(), self.saved[4].get(),
-                            {self.saved[5].get(), longest}, dq, dk, dv);
+         HeadsView dq{empty_like(q), dim}, dk{empty_like(k), dim}, dv{empty_like(v), dim};
+         attention_backward(q.device(), dys[0], {q, dim}, {k, dim}, {v, dim}, self.saved[3].get(),
+                            self.saved[4].get(), {self.saved[5].get(), longest}, dq, dk, dv);
          return {dq.x_TC, dk.x_TC, dv.x_TC};
        },
        .rematerialize = nullptr});

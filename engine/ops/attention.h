@@ -16,7 +16,8 @@ namespace ink {
 // Head j of a row starts at column j * head_dim.
 struct HeadsView {
   Tensor x_TC;
-  int64_t heads = 0, head_dim = 0;
+  int64_t head_dim = 0;
+  [[nodiscard]] int64_t heads() const { return x_TC.cols() / head_dim; }
 };
 
 struct AttentionShape {

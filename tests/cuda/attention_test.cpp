@@ -121,10 +121,10 @@ class CudaAttention : public ::testing::Test {
         const auto row = x.begin() + t * at.width() + first;
         part.insert(part.end(), row, row + count * dim);
       }
-      return HeadsView{from_values(*runtime_, part, {tokens, count * dim}, dtype), count, dim};
+      return HeadsView{from_values(*runtime_, part, {tokens, count * dim}, dtype), dim};
     };
     const auto results = [&](int64_t count) {
-      return HeadsView{nothing({tokens, count * dim}, dtype), count, dim};
+      return HeadsView{nothing({tokens, count * dim}, dtype), dim};
     };
     const HeadsView q = heads(0, s.heads), k = heads(at.k(0), s.kv_heads),
                     v = heads(at.v(0), s.kv_heads);
@@ -421,9 +421,8 @@ class CachedRun {
         to_tensor(runtime, bounds),
         p_.block};
     Tensor out = from_values(runtime, Values(q_.size(), std::nan("")), {tokens, width}, dtype_);
-    attention_cached(Device::kCuda,
-                     {from_values(runtime, q_, {tokens, width}, dtype_), p_.shape.heads, dim},
-                     cache, out);
+    attention_cached(Device::kCuda, {from_values(runtime, q_, {tokens, width}, dtype_), dim}, cache,
+                     out);
     return out;
   }
 

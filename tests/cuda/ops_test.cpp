@@ -35,8 +35,7 @@ bool some_row_runs(KernelSlotBase& slot, std::string_view label, Runtime& card) 
   for (const OpCase& row : op_cases()) {
     if (std::find(row.slots.begin(), row.slots.end(), &slot) == row.slots.end()) continue;
     const std::vector<Shape> shapes = input_shapes(row);
-    for (const DType dtype : row.dtypes) {
-      if (dtype == DType::kF64) continue;
+    for (const DType dtype : dtypes_on(row, Device::kCuda)) {
       for (const Recompute policy : {Recompute::kNone, Recompute::kSelective}) {
         (void)run_case(row, input_values(row, shapes, dtype), shapes,
                        {.dtype = dtype, .consumer = true, .recompute = policy, .card = &card});
@@ -92,8 +91,7 @@ TEST(CudaKernels, GiveTheSameBitsInEveryOrderOfThreads) {
   Runtime card({}, make_backend(Device::kCuda));
   for (const OpCase& row : op_cases()) {
     const std::vector<Shape> shapes = input_shapes(row);
-    for (const DType dtype : row.dtypes) {
-      if (dtype == DType::kF64) continue;
+    for (const DType dtype : dtypes_on(row, Device::kCuda)) {
       const OpRun how{.dtype = dtype, .card = &card};
       const std::vector<Values> inputs = input_values(row, shapes, dtype);
       const OpResult want = run_case(row, inputs, shapes, how);

@@ -302,9 +302,9 @@ TEST(Attention, LogSumExpOfEveryRow) {
   const int64_t tokens = 90, dim = 16;
   const Values q = normal_values("q", tokens * 32), kv = normal_values("kv", tokens * 32);
   Runtime runtime;
-  const HeadsView qs{from_values(runtime, q, {tokens, 32}, DType::kF32), 2, dim};
+  const HeadsView qs{from_values(runtime, q, {tokens, 32}, DType::kF32), dim};
   const Tensor both = from_values(runtime, kv, {tokens, 32}, DType::kF32);
-  const HeadsView ks{both.columns(0, dim), 1, dim}, vs{both.columns(dim, dim), 1, dim};
+  const HeadsView ks{both.columns(0, dim), dim}, vs{both.columns(dim, dim), dim};
   Tensor out(runtime, {tokens, 32}, DType::kF32), lse(runtime, {2, tokens}, DType::kF32);
   attention_forward(Device::kCpu, qs, ks, vs, documents_of(runtime, {tokens}, tokens), out, lse);
   for (int64_t h = 0; h < 2; ++h) {
@@ -386,7 +386,7 @@ class CacheRun {
     const std::vector<Tensor> in = apart(runtime_, rows, shape_, dtype_);
     kv_cache_append(Device::kCpu, in[1], in[2], cache_);
     Tensor out = empty_like(in[0]);
-    attention_cached(Device::kCpu, {in[0], shape_.heads, shape_.head_dim}, cache_, out);
+    attention_cached(Device::kCpu, {in[0], shape_.head_dim}, cache_, out);
     return out;
   }
 
@@ -450,7 +450,7 @@ Tensor run_cache_row(const std::vector<Tensor>& qkv, const AttentionShape& s) {
                     2};
   kv_cache_append(q.device(), qkv[1], qkv[2], cache);
   Tensor out = empty_like(q);
-  attention_cached(q.device(), {q, s.heads, s.head_dim}, cache, out);
+  attention_cached(q.device(), {q, s.head_dim}, cache, out);
   return out;
 }
 

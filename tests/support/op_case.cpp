@@ -88,15 +88,6 @@ void compare_consumed(const OpCase& row, DType dtype, Runtime* card, const std::
 
 Device device_of(Runtime* card) { return card == nullptr ? Device::kCpu : card->device(); }
 
-// There is no f64 on a card, and no bf16 arithmetic before sm_80: such a card computes in f16.
-std::vector<DType> dtypes_on(const OpCase& row, Device device) {
-  std::vector<DType> dtypes = row.dtypes;
-  if (device == Device::kCpu) return dtypes;
-  std::erase(dtypes, DType::kF64);
-  if (device_facts(device, 0).capability < 80) std::erase(dtypes, DType::kBF16);
-  return dtypes;
-}
-
 void check_forward(const OpCase& row, Runtime* card, DType dtype) {
   compare_with_reference(row, {.dtype = dtype, .backward = false, .card = card}, "forward");
 }
@@ -301,6 +292,14 @@ void add_candidates(const Suite& suite) {
 }
 
 }  // namespace
+
+std::vector<DType> dtypes_on(const OpCase& row, Device device) {
+  std::vector<DType> dtypes = row.dtypes;
+  if (device == Device::kCpu) return dtypes;
+  std::erase(dtypes, DType::kF64);
+  if (device_facts(device, 0).capability < 80) std::erase(dtypes, DType::kBF16);
+  return dtypes;
+}
 
 const std::deque<OpCase>& op_cases() { return rows(); }
 

@@ -70,6 +70,10 @@ struct OpCase {
 
 bool register_op_case(OpCase row, const char* file, int line);
 
+// What of row.dtypes a device computes in. There is no f64 on a card, and no bf16 arithmetic before
+// sm_80: such a card computes in f16.
+[[nodiscard]] std::vector<DType> dtypes_on(const OpCase& row, Device device);
+
 // Adds the same checks on another device for every row, as `<row>_on_<device>.<check>`, in every
 // dtype that the device has; the reference stays the f64 form on the CPU. Called by main().
 void register_device_checks(Device device);

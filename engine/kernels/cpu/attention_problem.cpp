@@ -15,8 +15,8 @@ constexpr int64_t kMostScratchBytes = int64_t{64} << 20;
 constexpr double kTwoPassCost = 7.0 / 5.0;
 
 void set_shape(AttentionProblem& problem, const HeadsView& q, const HeadsView& k) {
-  problem.heads = q.heads;
-  problem.kv_heads = k.heads;
+  problem.heads = q.heads();
+  problem.kv_heads = k.heads();
   problem.head_dim = q.head_dim;
   problem.tokens = q.x_TC.rows();
 }
@@ -130,10 +130,7 @@ AttentionProblem forward_problem(const HeadsView& q, const HeadsView& k, const H
 
 AttentionProblem cached_problem(const HeadsView& q, const KvCacheView& cache, Tensor& out_TC) {
   AttentionProblem problem;
-  problem.heads = q.heads;
-  problem.kv_heads = cache.k.cols() / q.head_dim;
-  problem.head_dim = q.head_dim;
-  problem.tokens = q.x_TC.rows();
+  set_shape(problem, q, {cache.k, q.head_dim});
   problem.block = cache.block;
   problem.q = RawHeads(q);
   problem.k = RawHeads(cache.k, q.head_dim);

@@ -18,7 +18,7 @@ struct AttentionBackward {
   Tensor delta_HT;
   AttentionSequences sequences;
   const HeadsView &dq, &dk, &dv;
-  [[nodiscard]] int64_t ratio() const { return q.heads / k.heads; }
+  [[nodiscard]] int64_t ratio() const { return q.heads() / k.heads(); }
   [[nodiscard]] const Tensor& rows_TC() const { return dout_TC; }
 };
 // Its delta is under way.
@@ -33,7 +33,7 @@ struct AttentionBackward {
           .k = k,
           .v = v,
           .lse_HT = lse_HT,
-          .delta_HT = attention_delta(dout_TC, out_TC, q.heads),
+          .delta_HT = attention_delta(dout_TC, out_TC, q.heads()),
           .sequences = sequences_of(documents),
           .dq = dq,
           .dk = dk,
@@ -57,7 +57,7 @@ template <class T>
   return {.q = heads_of<const T>(p.q),
           .k = heads_of<const T>(p.k),
           .v = heads_of<const T>(p.v),
-          .dout = heads_of<const T>({p.dout_TC, p.q.heads, p.q.head_dim}),
+          .dout = heads_of<const T>({p.dout_TC, p.q.head_dim}),
           .dq = heads_of<T>(p.dq),
           .dk = heads_of<T>(p.dk),
           .dv = heads_of<T>(p.dv),
@@ -65,7 +65,7 @@ template <class T>
           .delta = p.delta_HT.data<float>(),
           .tokens = p.dout_TC.rows(),
           .items = static_cast<const AttentionItem*>(items.raw()),
-          .kv_heads = FastDivide(p.k.heads),
+          .kv_heads = FastDivide(p.k.heads()),
           .ratio = FastDivide(p.ratio()),
           .scale = 1.0f / std::sqrt(static_cast<float>(p.q.head_dim)),
           .packed = heads_on_16_bytes(p.q) && heads_on_16_bytes(p.k) && heads_on_16_bytes(p.v) &&

@@ -47,7 +47,7 @@ void launch_tiles(const char* op, const Problem& p, TileOf of, int64_t size, int
   const Tensor items =
       plan_attention(p.sequences, {.of = of, .size = size, .ratio = p.ratio()}, p.rows_TC());
   launch(cuda_backend(items), op,
-         {.grid = dim3(blocks_for(items.rows() * p.k.heads, 1), 1, 1),
+         {.grid = dim3(blocks_for(items.rows() * p.k.heads(), 1), 1, 1),
           .block = dim3(static_cast<unsigned>(threads), 1, 1),
           .shared_bytes = sizeof(typename C::Shared)},
          kernel, arguments_of<typename C::Type>(p, items));

@@ -103,7 +103,7 @@ bool takes_forward(const HeadsView& q, const HeadsView& k, const HeadsView& v, c
 }
 
 void cached(const HeadsView& q, const KvCacheView& cache, Tensor& out_TC) {
-  const HeadsView k = cached_heads(cache.k, q.head_dim), v = cached_heads(cache.v, q.head_dim);
+  const HeadsView k{cache.k, q.head_dim}, v{cache.v, q.head_dim};
   run<true>({.q = q,
              .k = k,
              .v = v,
@@ -114,8 +114,7 @@ void cached(const HeadsView& q, const KvCacheView& cache, Tensor& out_TC) {
 
 // A prompt. Single tokens leave most rows of a tile empty: they are a matter of memory bandwidth.
 bool takes_cached(const HeadsView& q, const KvCacheView& cache, Tensor&) {
-  return !single_tokens(q, cache) &&
-         flash_takes(q, cached_heads(cache.k, q.head_dim), cached_heads(cache.v, q.head_dim));
+  return !single_tokens(q, cache) && flash_takes(q, {cache.k, q.head_dim}, {cache.v, q.head_dim});
 }
 
 REGISTER_KERNEL(attention_forward, kCuda, flash_mma, forward, .priority = 10,

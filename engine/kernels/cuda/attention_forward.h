@@ -13,7 +13,7 @@ struct AttentionForward {
   AttentionSequences sequences;
   float* lse = nullptr;
   KeyRows key_rows;
-  [[nodiscard]] int64_t ratio() const { return q.heads / k.heads; }
+  [[nodiscard]] int64_t ratio() const { return q.heads() / k.heads(); }
   [[nodiscard]] const Tensor& rows_TC() const { return out_TC; }
 };
 [[nodiscard]] inline AttentionForward packed_forward(const HeadsView& q, const HeadsView& k,
@@ -45,11 +45,11 @@ template <class T>
   return {.q = heads_of<const T>(p.q),
           .k = heads_of<const T>(p.k),
           .v = heads_of<const T>(p.v),
-          .out = heads_of<T>({p.out_TC, p.q.heads, p.q.head_dim}),
+          .out = heads_of<T>({p.out_TC, p.q.head_dim}),
           .lse = p.lse,
           .tokens = p.out_TC.rows(),
           .items = static_cast<const AttentionItem*>(items.raw()),
-          .kv_heads = FastDivide(p.k.heads),
+          .kv_heads = FastDivide(p.k.heads()),
           .ratio = FastDivide(p.ratio()),
           .scale = 1.0f / std::sqrt(static_cast<float>(p.q.head_dim)),
           .key_rows = p.key_rows};

@@ -145,11 +145,12 @@ template <class T, int kColumns>
 void run_tiles(const AttentionBackward& p, TileOf of, void (*kernel)(BackwardArguments<T>)) {
   const Tensor items =
       plan_attention(p.sequences, {.of = of, .size = kTile, .ratio = p.ratio()}, p.dout_TC);
-  launch(cuda_backend(p.dout_TC), "attention_backward",
-         {.grid = dim3(blocks_for(items.rows() * p.k.heads, 1), blocks_for(p.q.head_dim, kColumns)),
-          .block = dim3(kThreads, 1, 1),
-          .shared_bytes = sizeof(BackwardShared<kColumns>)},
-         kernel, arguments_of<T>(p, items));
+  launch(
+      cuda_backend(p.dout_TC), "attention_backward",
+      {.grid = dim3(blocks_for(items.rows() * p.k.heads(), 1), blocks_for(p.q.head_dim, kColumns)),
+       .block = dim3(kThreads, 1, 1),
+       .shared_bytes = sizeof(BackwardShared<kColumns>)},
+      kernel, arguments_of<T>(p, items));
 }
 
 void backward(const Tensor& dout_TC, const HeadsView& q, const HeadsView& k, const HeadsView& v,

@@ -160,7 +160,7 @@ __global__ void __launch_bounds__(kThreads)
 // span: keys that one block works through; the cut does not depend on the other sequences.
 template <bool kPaged>
 void run(const AttentionForward& p, const char* op, int64_t most_keys, int64_t span) {
-  const int64_t rows = p.out_TC.rows() * p.q.heads;
+  const int64_t rows = p.out_TC.rows() * p.q.heads();
   const int64_t splits = std::max<int64_t>(1, (most_keys + span - 1) / span);
   CHECK(splits <= 65535, "{} keys are too many", most_keys);
   Runtime& runtime = p.out_TC.runtime();
@@ -178,7 +178,7 @@ void run(const AttentionForward& p, const char* op, int64_t most_keys, int64_t s
         {static_cast<float*>(sums.raw()), static_cast<float2*>(statistics.raw())}};
     visit_columns<128>(p.q.head_dim, [&]<int kColumns>() {
       launch(backend, op,
-             {.grid = dim3(blocks_for(items.rows() * p.k.heads, 1),
+             {.grid = dim3(blocks_for(items.rows() * p.k.heads(), 1),
                            blocks_for(p.q.head_dim, kColumns), static_cast<unsigned>(splits)),
               .block = dim3(kThreads, 1, 1),
               .shared_bytes = sizeof(ForwardShared<kColumns>)},
@@ -188,7 +188,7 @@ void run(const AttentionForward& p, const char* op, int64_t most_keys, int64_t s
       launch(backend, op,
              {.grid = dim3(blocks_for(rows, kWarps), 1, 1), .block = dim3(kThreads, 1, 1)},
              combine_splits<T>, a.partial, static_cast<int32_t>(splits), rows,
-             FastDivide(p.q.heads), a.out);
+             FastDivide(p.q.heads()), a.out);
   });
 }
 
@@ -202,7 +202,7 @@ void forward(const HeadsView& q, const HeadsView& k, const HeadsView& v, const D
 
 // A few new tokens are too few blocks for a card: their keys are split among several.
 void cached(const HeadsView& q, const KvCacheView& cache, Tensor& out_TC) {
-  const HeadsView k = cached_heads(cache.k, q.head_dim), v = cached_heads(cache.v, q.head_dim);
+  const HeadsView k{cache.k, q.head_dim}, v{cache.v, q.head_dim};
   run<true>({.q = q,
              .k = k,
              .v = v,

@@ -32,11 +32,6 @@ template <class T>
           static_cast<int32_t>(view.head_dim)};
 }
 
-// A cache row holds the heads side by side.
-[[nodiscard]] inline HeadsView cached_heads(const Tensor& cache, int64_t head_dim) {
-  return {cache, cache.cols() / head_dim, head_dim};
-}
-
 // Every head of every row starts on 16 bytes.
 [[nodiscard]] inline bool heads_on_16_bytes(const Tensor& x_TC, int64_t head_dim) {
   const int64_t size = size_of(x_TC.dtype());

@@ -42,7 +42,9 @@ void one_step_and_tokens(const DeviceSeat& seat, DType compute, std::vector<Kern
   ConfigNode tree = parse_yaml(kTinyRun, "doctor");
   apply_override(tree, compute == DType::kF32 ? "model.dtype=fp32" : "model.dtype=bf16");
   const auto group = make_self_group();
-  Session session(plan_session(read_run(tree), 1, seat, {}, {}), *group);
+  SessionPlan plan = plan_session(read_run(tree), 1, seat, {}, {});
+  auto device = std::make_unique<RankDevice>(plan.run, seat);
+  Session session(std::move(plan), *group, std::move(device));
   static_cast<void>(session.start_fresh());
   Loader loader(session.plan().data.train, session.loader_options());
   const std::optional<StepBatch> batch = loader.next();

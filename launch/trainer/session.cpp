@@ -7,7 +7,6 @@
 #include "models/common/positions.h"
 #include "optim/checkpoint/load.h"
 #include "optim/policy/gradient_type.h"
-#include "parallel/comm/device_group.h"
 
 namespace ink {
 namespace {
@@ -55,11 +54,6 @@ TrainStepOptions step_options_of(const SessionPlan& plan) {
 SlotPadding padding_of(const SessionPlan& plan) {
   const bool fixed = plan.run.data.packing || plan.seat.device != Device::kCpu;
   return fixed ? SlotPadding::kFull : SlotPadding::kNone;
-}
-
-RuntimeOptions runtime_options_of(const SessionPlan& plan) {
-  return {.seed = static_cast<uint64_t>(plan.run.train.seed),
-          .memory_limit = plan.run.train.memory_limit ? plan.run.train.memory_limit->value : 0};
 }
 
 }  // namespace
@@ -113,16 +107,16 @@ SessionPlan plan_session(const LoadedRun& loaded, int world, const DeviceSeat& s
   return plan;
 }
 
-Session::Session(SessionPlan plan, ProcessGroup& world, const GroupOptions& options)
+Session::Session(SessionPlan plan, ProcessGroup& world, std::unique_ptr<RankDevice> device)
     : plan_(std::move(plan)),
       world_(world),
-      runtime_(runtime_options_of(plan_), plan_.seat.make()),
-      device_group_(make_device_group(runtime_, world, options)),
+      device_(std::move(device)),
+      runtime_(device_->runtime()),
       model_(runtime_, plan_.model),
       optimizer_(runtime_, model_.parameters(), plan_.run.optim, plan_.total_steps,
                  static_cast<uint64_t>(plan_.run.train.seed), plan_.run.train.compat),
-      step_(runtime_, model_.decoder(), model_.parameters(), optimizer_,
-            device_group_ ? *device_group_ : world_, step_options_of(plan_)) {
+      step_(runtime_, model_.decoder(), model_.parameters(), optimizer_, device_->group(world_),
+            step_options_of(plan_)) {
   runtime_.recompute = recompute_of(plan_.run.train.recompute);
   if (std::string notice = prepare_kernel_choices(runtime_, plan_.run.train.deterministic);
       !notice.empty())

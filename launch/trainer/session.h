@@ -12,6 +12,7 @@
 #include "launch/model_instance.h"
 #include "launch/rendezvous/rendezvous.h"
 #include "launch/trainer/memory_estimate.h"
+#include "launch/trainer/rank_device.h"
 #include "launch/trainer/train_step.h"
 #include "optim/checkpoint/find.h"
 #include "parallel/mesh/mesh.h"
@@ -51,8 +52,7 @@ struct SessionFlags {
 
 class Session {
  public:
-  // options: of the group that carries a card's tensors.
-  Session(SessionPlan plan, ProcessGroup& world, const GroupOptions& options = {});
+  Session(SessionPlan plan, ProcessGroup& world, std::unique_ptr<RankDevice> device);
 
   // Random weights or an import; masters follow. Returns lines for the log.
   std::vector<std::string> start_fresh();
@@ -70,8 +70,8 @@ class Session {
  private:
   SessionPlan plan_;
   ProcessGroup& world_;
-  Runtime runtime_;
-  std::unique_ptr<ProcessGroup> device_group_;  // where `world` does not carry the device's tensors
+  std::unique_ptr<RankDevice> device_;
+  Runtime& runtime_;
   ModelInstance model_;
   AdamW optimizer_;
   TrainStep step_;

@@ -24,6 +24,7 @@
 #include "launch/trainer/trainer.h"
 #include "launch/verbs/value_flags.h"
 #include "launch/verbs/verb.h"
+#include "parallel/comm/device_group.h"
 
 namespace ink {
 namespace {
@@ -174,12 +175,16 @@ ExitCode train(Launch& launch, PeerWatch& watch, const TrainArguments& arguments
       directory = std::make_unique<RunDirectory>(
           run.checkpoint.dir, use_of_directory(run, arguments, resume), save_estimate(plan));
   });
+  const ModelPlan model = plan.model;
+  std::unique_ptr<RankDevice> device;
+  agreed(launch, [&] { device = std::make_unique<RankDevice>(run, seat); });
+  agreed(launch, [&] { require_device_transport(seat.device, launch.size); });
+  with_memory_levers(model, run, [&] { device->meet(*launch.world, launch.options); });
   std::unique_ptr<Session> session;
   std::optional<nlohmann::json> state;
-  const ModelPlan model = plan.model;
   agreed(launch, [&] {
     with_memory_levers(model, run, [&] {
-      session = std::make_unique<Session>(std::move(plan), *launch.world, launch.options);
+      session = std::make_unique<Session>(std::move(plan), *launch.world, std::move(device));
       if (resume) {
         state = state_of(session->restore(*resume), *resume, run.checkpoint.dir);
       } else {

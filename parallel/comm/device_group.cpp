@@ -20,16 +20,19 @@ std::string device_transport(Device device) {
   return of(device).describe == nullptr ? std::string() : of(device).describe();
 }
 
+void require_device_transport(Device device, int ranks) {
+  if (device == Device::kCpu || ranks == 1 || of(device).make != nullptr) return;
+  throw Error(ExitCode::kConfig, "train.device",
+              fmt::format("expected one rank on {}, got {}: this build has no NCCL",
+                          name_of(device), ranks),
+              "build with INKSTONE_NCCL=ON, which needs nccl.h and libnccl");
+}
+
 std::unique_ptr<ProcessGroup> make_device_group(Runtime& runtime, ProcessGroup& host,
                                                 const GroupOptions& options) {
   const Device device = runtime.device();
   if (device == Device::kCpu || host.size() == 1) return nullptr;
-  if (of(device).make == nullptr) {
-    throw Error(ExitCode::kConfig, "train.device",
-                fmt::format("expected one rank on {}, got {}: this build has no NCCL",
-                            name_of(device), host.size()),
-                "build with INKSTONE_NCCL=ON, which needs nccl.h and libnccl");
-  }
+  require_device_transport(device, host.size());
   return of(device).make(runtime, host, options);
 }
 

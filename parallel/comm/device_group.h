@@ -11,6 +11,9 @@
 
 namespace ink {
 
+// Error(kConfig) where so many ranks cannot talk on that device in this build.
+void require_device_transport(Device device, int ranks);
+
 // A group of the ranks of `host`, for tensors of `runtime`; nullptr where `host` carries them
 // itself: on the processor, and in a group of one. Collective.
 [[nodiscard]] std::unique_ptr<ProcessGroup> make_device_group(Runtime& runtime, ProcessGroup& host,

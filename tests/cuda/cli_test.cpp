@@ -389,7 +389,9 @@ TEST_F(CudaRun, CardsWithoutBf16ComputeInF16) {
 // Ranks that somebody starts one by one, each with the instance that it is shown.
 class MigRanks : public CudaRun {
  protected:
-  [[nodiscard]] ChildResult run_ranks(const std::vector<std::string>& instances) const {
+  // busy: the rank whose card another process has for itself.
+  [[nodiscard]] ChildResult run_ranks(const std::vector<std::string>& instances,
+                                      size_t busy = SIZE_MAX) const {
     std::string folder = (place_ / "meeting-XXXXXX").string();
     EXPECT_NE(mkdtemp(folder.data()), nullptr);
     std::vector<std::unique_ptr<Child>> ranks;
@@ -399,6 +401,7 @@ class MigRanks : public CudaRun {
       options.variables["INKSTONE_RANKS"] = std::to_string(instances.size());
       options.variables["INKSTONE_RANK"] = std::to_string(rank);
       options.variables["EMULATED_INSTANCE"] = instances[rank];
+      if (rank == busy) options.variables["EMULATED_BUSY"] = "46";
       ranks.push_back(
           std::make_unique<Child>(command_of({"train", "run.yaml", "--out", "run"}), options));
     }
@@ -432,6 +435,13 @@ TEST_F(MigRanks, InstancesOfTwoCardsAreTwoCards) {
   const ChildResult result = run_ranks({"0.0", "1.0"});
   EXPECT_EQ(result.err.find("same one"), std::string::npos) << result.err;
   expect_rank_error(result, 2, {"NCCL"});
+}
+
+// One rank alone finds out: the others are told, and do not wait for it in NCCL.
+TEST_F(MigRanks, ACardThatIsTakenEndsAllRanks) {
+  expect_rank_error(run_ranks({"0.0", "1.0"}, 1), 2,
+                    {"train.device: [cudaSetDevice] cudaErrorDevicesUnavailable",
+                     "another process has the card for itself"});
 }
 
 #ifdef INKSTONE_MPI

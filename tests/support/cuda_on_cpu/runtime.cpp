@@ -8,6 +8,7 @@
 #include <string>
 
 #include "tests/support/cuda_on_cpu/block.h"
+#include "tests/support/cuda_on_cpu/busy_card.h"
 #include "tests/support/cuda_on_cpu/launch_log.h"
 #include "tests/support/cuda_on_cpu/runtime_api.h"
 #include "tests/support/cuda_on_cpu/streams.h"
@@ -23,7 +24,7 @@ struct Machine {
   std::map<const void*, int> max_shared;
   long long launches = 0, failing = 0, refused = 0;
   int card = -1, instance = 0;  // with MIG
-  cudaError_t not_ready = cudaSuccess;
+  cudaError_t not_ready = cudaSuccess, taken = cudaSuccess;
 };
 
 Machine& machine() {
@@ -47,6 +48,7 @@ cudaError_t fail(cudaError_t error) {
 }
 
 constexpr std::size_t kDefaultShared = std::size_t{48} << 10;
+constexpr std::size_t kFilledWhole = std::size_t{1} << 30;
 
 bool fits(const cudaLaunchConfig_t& config, const void* kernel) {
   const dim3 g = config.gridDim, b = config.blockDim;
@@ -81,6 +83,7 @@ void set_capability(int major, int minor) {
 }
 void set_device_memory(std::size_t bytes) { machine().memory = bytes; }
 void refuse_devices(cudaError_t reason) { machine().not_ready = reason; }
+void refuse_card(cudaError_t reason) { machine().taken = reason; }
 void set_instance(int card, int instance) {
   machine().card = card;
   machine().instance = instance;
@@ -128,6 +131,7 @@ cudaError_t cudaGetDeviceCount(int* count) {
 
 cudaError_t cudaSetDevice(int device) {
   if (device < 0 || device >= machine().devices) return fail(cudaErrorInvalidDevice);
+  if (machine().taken != cudaSuccess) return fail(machine().taken);
   ink::cuda_on_cpu::current_device = device;
   return cudaSuccess;
 }
@@ -187,6 +191,8 @@ const char* cudaGetErrorName(cudaError_t error) {
       return "cudaErrorMemoryAllocation";
     case cudaErrorInvalidConfiguration:
       return "cudaErrorInvalidConfiguration";
+    case cudaErrorDevicesUnavailable:
+      return "cudaErrorDevicesUnavailable";
     case cudaErrorNoDevice:
       return "cudaErrorNoDevice";
     case cudaErrorInvalidDevice:
@@ -206,7 +212,8 @@ const char* cudaGetErrorString(cudaError_t error) { return cudaGetErrorName(erro
 cudaError_t cudaGetLastError() { return std::exchange(ink::cuda_on_cpu::last_error, cudaSuccess); }
 cudaError_t cudaPeekAtLastError() { return ink::cuda_on_cpu::last_error; }
 
-// Exact sizes, so that AddressSanitizer sees what lies outside; filled with NaN.
+// Exact sizes, so that AddressSanitizer sees what lies outside; filled with NaN, large ones at their
+// ends alone: what nobody touches of them then takes no memory.
 cudaError_t cudaMalloc(void** pointer, std::size_t bytes) {
   if (ink::cuda_on_cpu::capturing()) return fail(cudaErrorStreamCaptureUnsupported);
   auto& it = machine();
@@ -214,7 +221,9 @@ cudaError_t cudaMalloc(void** pointer, std::size_t bytes) {
   if (it.used + bytes > it.memory) return fail(cudaErrorMemoryAllocation);
   if (posix_memalign(pointer, 256, std::max<std::size_t>(bytes, 1)) != 0)
     return fail(cudaErrorMemoryAllocation);
-  std::memset(*pointer, 0xff, bytes);
+  const std::size_t filled = bytes > ink::cuda_on_cpu::kFilledWhole ? std::size_t{1} << 20 : bytes;
+  std::memset(*pointer, 0xff, filled);
+  std::memset(static_cast<char*>(*pointer) + bytes - filled, 0xff, filled);
   it.blocks[*pointer] = bytes;
   it.used += bytes;
   return cudaSuccess;

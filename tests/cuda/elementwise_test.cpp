@@ -70,6 +70,35 @@ TEST_F(CudaElementwise, SwigluOfWideRows) {
   }
 }
 
+// A grid is 65535 blocks high at most.
+TEST_F(CudaElementwise, MoreStridedRowsThanAGridIsHigh) {
+  const Shape shape{65537, 3};
+  const auto run = [&](Runtime& runtime) {
+    const Device device = runtime.device();
+    const auto make = [&](const Values& values, DType dtype) {
+      return strided_from_values(runtime, values, shape, dtype);
+    };
+    const auto input = [&](const char* label) {
+      return make(rounded(normal_values(label, shape.numel()), DType::kBF16), DType::kBF16);
+    };
+    const Values nothing(static_cast<size_t>(shape.numel()), NAN);
+    const Tensor a = input("a"), b = input("b");
+    Tensor sum = make(nothing, DType::kBF16), wide = make(nothing, DType::kF32);
+    Tensor dropped = make(nothing, DType::kBF16), product = make(nothing, DType::kBF16);
+    std::vector<int64_t> ids(static_cast<size_t>(shape.dim(0)));
+    std::iota(ids.begin(), ids.end(), 0);
+    add_forward(device, a, b, sum);
+    cast(device, a, wide);
+    dropout_apply(device, a, to_tensor<int64_t>(runtime, ids), 0.5f, {.key = {1, 2}, .step = 3},
+                  dropped);
+    swiglu_forward(device, a, b, product);
+    return std::vector{to_values(sum), to_values(wide), to_values(dropped), to_values(product)};
+  };
+  const std::vector<Values> got = run(*card_), want = run(host_);
+  for (size_t i = 0; i < want.size(); ++i)
+    EXPECT_LE(rel_frobenius(got[i], want[i]), i < 3 ? 0 : 4e-3) << "output " << i;
+}
+
 TEST_F(CudaElementwise, DropoutMasksAreTheCpusBitByBit) {
   for (const Shape& shape : {Shape{19, 4096}, Shape{5, 4095}, Shape{200, 6}}) {
     for (const float p : {0.1f, 0.5f, 0.999f}) {

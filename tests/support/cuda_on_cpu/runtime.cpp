@@ -212,8 +212,8 @@ const char* cudaGetErrorString(cudaError_t error) { return cudaGetErrorName(erro
 cudaError_t cudaGetLastError() { return std::exchange(ink::cuda_on_cpu::last_error, cudaSuccess); }
 cudaError_t cudaPeekAtLastError() { return ink::cuda_on_cpu::last_error; }
 
-// Exact sizes, so that AddressSanitizer sees what lies outside; filled with NaN, large ones at their
-// ends alone: what nobody touches of them then takes no memory.
+// Exact sizes, so that AddressSanitizer sees what lies outside; filled with NaN, large ones at
+// their ends alone: what nobody touches of them then takes no memory.
 cudaError_t cudaMalloc(void** pointer, std::size_t bytes) {
   if (ink::cuda_on_cpu::capturing()) return fail(cudaErrorStreamCaptureUnsupported);
   auto& it = machine();

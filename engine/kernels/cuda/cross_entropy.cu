@@ -1,6 +1,6 @@
 // Loss and gradient of rows of logits, one block per row. Per logit 4 bytes are read for the
 // log-sum-exp, 2 or 4 written, and two exponentials taken. For the gradient a row is kept in shared
-// memory as far as it goes (13 of the 23 turns of the block over 92544 logits on sm_90); what it
+// memory as far as it goes (14 of the 23 turns of the block over 92544 logits on sm_90); what it
 // cannot hold is read again, backwards: of the few rows that are under way then, one for each SM,
 // that is 20 MB, which the second-level cache has room for.
 #include <algorithm>

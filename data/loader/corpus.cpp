@@ -147,16 +147,20 @@ bool CorpusReader::next(RawDocument& out) {
 }
 
 int64_t CorpusReader::bad_rows() const { return text_ ? text_->reader.bad_rows() : 0; }
+std::string_view CorpusReader::format() const {
+  return text_ ? name_of(text_->reader.format()) : "internevo";
+}
 int64_t CorpusReader::bytes_read() const { return text_ ? text_->reader.bytes_read() : 0; }
 int64_t CorpusReader::bytes_total() const { return text_ ? text_->reader.bytes_total() : 0; }
 
-TextEncoding text_encoding(const Tokenizer* tokenizer, bool eos_between) {
-  if (!tokenizer) return {};
+TextEncoding text_encoding(const Tokenizer* tokenizer, bool eos_between, std::string setting) {
+  if (!tokenizer) return {.setting = std::move(setting)};
   return {.encode = [tokenizer](const std::string& text,
                                 std::vector<int32_t>& ids) { tokenizer->append_safe(text, ids); },
           .bos = tokenizer->special_ids().bos,
           .eos = tokenizer->special_ids().eos,
-          .eos_between = eos_between};
+          .eos_between = eos_between,
+          .setting = std::move(setting)};
 }
 
 }  // namespace ink

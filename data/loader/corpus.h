@@ -4,6 +4,7 @@
 
 #include <memory>
 #include <string>
+#include <string_view>
 #include <vector>
 
 #include "configs/schema/data_options.h"
@@ -39,6 +40,8 @@ class CorpusReader {
 
   bool next(RawDocument& out);
   [[nodiscard]] int64_t bad_rows() const;
+  // Of the document that next gave: "jsonl", "internevo".
+  [[nodiscard]] std::string_view format() const;
   // Bytes on disk, of text only; 0 for InternEvo.
   [[nodiscard]] int64_t bytes_read() const;
   [[nodiscard]] int64_t bytes_total() const;
@@ -52,6 +55,8 @@ class CorpusReader {
 };
 
 // BOS + text + EOS by the rules of the tokenizer, which must outlive the result; empty without one.
-[[nodiscard]] TextEncoding text_encoding(const Tokenizer* tokenizer, bool eos_between);
+// setting: what the user gives a tokenizer with.
+[[nodiscard]] TextEncoding text_encoding(const Tokenizer* tokenizer, bool eos_between,
+                                         std::string setting = "model.tokenizer");
 
 }  // namespace ink

@@ -114,9 +114,12 @@ class Opener {
     fs::create_directories(folder, failed);
     if (failed) throw Error(ExitCode::kIo, folder.string(), failed.message());
     CorpusReader reader(std::move(corpus), reader_options(source), most);
-    prepare_store(path, header, [&](RawDocument& out) { return reader.next(out); },
-                  text_encoding(setup_.tokenizer.get(), setup_.data.eos_between),
-                  {.workers = static_cast<int>(setup_.data.workers), .progress = setup_.progress});
+    prepare_store(
+        path, header, [&](RawDocument& out) { return reader.next(out); },
+        text_encoding(setup_.tokenizer.get(), setup_.data.eos_between, setup_.tokenizer_setting),
+        {.workers = static_cast<int>(setup_.data.workers),
+         .progress = setup_.progress,
+         .bad_rows = [&] { return reader.bad_rows(); }});
     return path;
   }
 
@@ -148,7 +151,8 @@ void require_targets(const DataSet& set) {
         fmt::format("expected tokens to train on, got none among {}: every one is masked or "
                     "the first of its document",
                     set.tokens()),
-        "inkstone data inspect shows what is masked");
+        fmt::format("inkstone data inspect {} shows what is masked",
+                    set.train.front().packs->name()));
 }
 
 void add_train_source(DataSet& set, const Opener& opener, const TrainSource& source,
@@ -221,6 +225,10 @@ void DataSet::check_identity(const nlohmann::json& saved, const std::string& pla
         was.string("name"), was.integer("tokens"), was.string("hash"), now.name(), now.tokens(),
         now.hash()));
   }
+}
+
+std::shared_ptr<const TokenStore> open_files(const DataSetSetup& setup, const TrainSource& files) {
+  return Opener(setup).store(files, std::nullopt);
 }
 
 DataSet open_data_set(const DataSetSetup& setup) {

@@ -34,6 +34,7 @@ struct DataSetSetup {
   DocumentOrder order = DocumentOrder::kPermuted;
   std::filesystem::path cache;                 // folder of such stores, unless data.cache names one
   std::shared_ptr<const Tokenizer> tokenizer;  // for text; without one a text file is error 2
+  std::string tokenizer_setting = "model.tokenizer";  // what gives one, for that error
   std::function<void(const PrepareProgress&)> progress;
 };
 
@@ -63,5 +64,8 @@ class DataSet {
 };
 
 [[nodiscard]] DataSet open_data_set(const DataSetSetup& setup);
+// The token store of files that a run would read with this setup.
+[[nodiscard]] std::shared_ptr<const TokenStore> open_files(const DataSetSetup& setup,
+                                                           const TrainSource& files);
 
 }  // namespace ink

@@ -2,6 +2,8 @@
 
 #include <fmt/format.h>
 
+#include <utility>
+
 #include "engine/core/error.h"
 
 namespace ink {
@@ -68,14 +70,13 @@ std::string span_text(const Pack& pack, const Span& span, const PieceText& text)
   return out;
 }
 
-std::string segment_title(const Pack& pack, const Segment& segment) {
+std::string segment_title(const InspectedPack& shown, const Segment& segment) {
+  const Pack& pack = shown.pack;
   int64_t trained = 0;
   for (size_t i = segment.begin; i < segment.end; ++i) trained += pack.labels[i] != kIgnoreLabel;
-  std::string title = fmt::format("document {}: {} tokens, {} trained", segment.index,
-                                  segment.end - segment.begin, trained);
-  if (!pack.origins.empty())
-    title +=
-        fmt::format(", source {} row {}", pack.sources[segment.index], pack.origins[segment.index]);
+  std::string title =
+      fmt::format("document {}: {}, {} tokens, {} trained", segment.index,
+                  shown.places[segment.index], segment.end - segment.begin, trained);
   if (segment.index == 0 && pack.continues) title += ", continued";
   if (segment.end == pack.tokens.size() && pack.labels.back() != kIgnoreLabel)
     title += ", cut at the end";
@@ -104,11 +105,39 @@ std::string escape_html(const std::string& text) {
 
 }  // namespace
 
-std::string show_pack(const Pack& pack, const PieceText& text, InspectColor color,
+PieceText piece_text(const std::shared_ptr<const Tokenizer>& tokenizer) {
+  if (!tokenizer) return {};
+  return {.decode =
+              [tokenizer](const std::vector<int32_t>& ids) {
+                return tokenizer->decode(ids, Specials::kKeep);
+              },
+          .piece = [tokenizer](int32_t id) { return tokenizer->id_to_piece(id); },
+          .is_special = [tokenizer](int32_t id) { return tokenizer->is_special(id); }};
+}
+
+InspectedPack inspected(const std::string& what, Pack pack,
+                        const std::vector<std::string>& source_names) {
+  InspectedPack shown;
+  for (size_t s = 0; s < pack.starts.size(); ++s) {
+    const std::string& file = source_names.at(static_cast<size_t>(pack.sources[s]));
+    shown.places.push_back(pack.origins[s] > 0 ? fmt::format("{}:{}", file, pack.origins[s])
+                                               : file);
+  }
+  const size_t documents = pack.starts.size();
+  shown.heading =
+      fmt::format("{}: {}, {} tokens, {} trained, {} document{}", what,
+                  shown.places.empty() ? "empty" : shown.places.front(), pack.tokens.size(),
+                  pack.trained, documents, documents == 1 ? "" : "s");
+  shown.pack = std::move(pack);
+  return shown;
+}
+
+std::string show_pack(const InspectedPack& shown, const PieceText& text, InspectColor color,
                       UntrainedSpans untrained) {
+  const Pack& pack = shown.pack;
   std::string out;
   for (const Segment& segment : segments_of(pack)) {
-    out += fmt::format("──── {} ────\n", segment_title(pack, segment));
+    out += fmt::format("──── {} ────\n", segment_title(shown, segment));
     for (const Span& span : spans_of(pack, segment)) {
       const bool counted = !span.trained && untrained == UntrainedSpans::kCounted;
       const std::string words =
@@ -134,7 +163,7 @@ std::string show_columns(const Pack& pack, const PieceText& text) {
   return out;
 }
 
-std::string show_html(const std::vector<Pack>& packs, const PieceText& text,
+std::string show_html(const std::vector<InspectedPack>& all, const PieceText& text,
                       const std::string& title) {
   std::string out = fmt::format(
       "<!doctype html><html><head><meta charset=\"utf-8\"><title>{0}</title><style>"
@@ -142,13 +171,13 @@ std::string show_html(const std::vector<Pack>& packs, const PieceText& text,
       ".masked{{color:#999}}.trained{{color:#065}}h3{{border-top:1px solid #ccc;font-size:13px}}"
       "</style></head><body><h1>{0}</h1>\n",
       escape_html(title));
-  for (size_t p = 0; p < packs.size(); ++p) {
-    out += fmt::format("<h2>pack {}</h2>\n", p);
-    for (const Segment& segment : segments_of(packs[p])) {
-      out += fmt::format("<h3>{}</h3>\n<p>", escape_html(segment_title(packs[p], segment)));
-      for (const Span& span : spans_of(packs[p], segment))
+  for (const InspectedPack& shown : all) {
+    out += fmt::format("<h2>{}</h2>\n", escape_html(shown.heading));
+    for (const Segment& segment : segments_of(shown.pack)) {
+      out += fmt::format("<h3>{}</h3>\n<p>", escape_html(segment_title(shown, segment)));
+      for (const Span& span : spans_of(shown.pack, segment))
         out += fmt::format("<span class=\"{}\">{}</span>", span.trained ? "trained" : "masked",
-                           escape_html(span_text(packs[p], span, text)));
+                           escape_html(span_text(shown.pack, span, text)));
       out += "</p>\n";
     }
   }

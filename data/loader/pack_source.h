@@ -8,6 +8,7 @@
 
 #include <cstdint>
 #include <memory>
+#include <optional>
 #include <string>
 #include <vector>
 
@@ -34,6 +35,13 @@ class PackSource {
   // Length and trained count without reading the tokens.
   [[nodiscard]] virtual PackRow row(int64_t pack) const = 0;
   [[nodiscard]] virtual TokenRange read(int64_t pack) const = 0;
+
+  // The documents that the packs are made of, for people.
+  [[nodiscard]] virtual std::vector<uint64_t> document_lengths(int64_t first,
+                                                               int64_t count) const = 0;
+  [[nodiscard]] virtual TokenRange read_document(int64_t document) const = 0;
+  // What was left out of them; nothing where that is not known.
+  [[nodiscard]] virtual std::optional<StoreDrops> dropped() const { return StoreDrops{}; }
 };
 
 // Packs of the source without a short last one, which NumPy's order leaves out.

@@ -72,7 +72,7 @@ class EncodingPool {
       todo_.pop_front();
       lock.unlock();
       try {
-        for (RawDocument& row : batch->rows) encode(row);
+        for (RawDocument& row : batch->rows) encode_document(row, encoding_);
       } catch (...) {
         batch->failure = std::current_exception();
       }
@@ -80,17 +80,6 @@ class EncodingPool {
       batch->encoded = true;
       changed_.notify_all();
     }
-  }
-
-  void encode(RawDocument& row) const {
-    if (row.is_tokens || row.text.empty()) return;
-    std::vector<int32_t>& ids = row.tokens.ids;
-    ids.clear();
-    if (encoding_.bos) ids.push_back(*encoding_.bos);
-    encoding_.encode(row.text, ids);
-    if (encoding_.eos && encoding_.eos_between) ids.push_back(*encoding_.eos);
-    row.tokens.untrained.assign(ids.size(), 0);
-    if (encoding_.bos) row.tokens.untrained[0] = 1;
   }
 
   const TextEncoding& encoding_;
@@ -103,13 +92,11 @@ class EncodingPool {
 };
 
 // Reads until the batch is full; false when the input has ended.
-bool read_batch(const ReadDocument& read, const TextEncoding& encoding, RowBatch& batch) {
+bool read_batch(const ReadDocument& read, RowBatch& batch) {
   size_t bytes = 0;
   while (batch.rows.size() < kBatchDocuments && bytes < kBatchBytes) {
     RawDocument row;
     if (!read(row)) return false;
-    if (!row.is_tokens && !encoding.encode)
-      throw Error(ExitCode::kConfig, "model.tokenizer", "expected a tokenizer for text, got none");
     bytes += row.text.size() + row.tokens.ids.size() * sizeof(int32_t);
     batch.rows.push_back(std::move(row));
   }
@@ -126,7 +113,7 @@ class Appender {
     for (const RawDocument& row : batch.rows) {
       stats_.bytes += static_cast<int64_t>(row.text.size());
       if (!row.is_tokens && row.text.empty()) {
-        ++stats_.dropped_empty;
+        ++stats_.dropped.empty_documents;
         continue;
       }
       writer_.append(row.tokens);
@@ -156,6 +143,21 @@ int worker_count(int asked) {
 
 }  // namespace
 
+void encode_document(RawDocument& document, const TextEncoding& encoding) {
+  if (document.is_tokens) return;
+  if (!encoding.encode)
+    throw Error(ExitCode::kConfig, encoding.setting, "expected a tokenizer for text, got none");
+  std::vector<int32_t>& ids = document.tokens.ids;
+  ids.clear();
+  document.tokens.untrained.clear();
+  if (document.text.empty()) return;
+  if (encoding.bos) ids.push_back(*encoding.bos);
+  encoding.encode(document.text, ids);
+  if (encoding.eos && encoding.eos_between) ids.push_back(*encoding.eos);
+  document.tokens.untrained.assign(ids.size(), 0);
+  if (encoding.bos) document.tokens.untrained[0] = 1;
+}
+
 PrepareStats prepare_store(const std::filesystem::path& out, const StoreHeader& header,
                            const ReadDocument& read, const TextEncoding& encoding,
                            const PrepareOptions& options) {
@@ -170,12 +172,13 @@ PrepareStats prepare_store(const std::filesystem::path& out, const StoreHeader& 
         continue;
       }
       auto batch = std::make_unique<RowBatch>();
-      more = read_batch(read, encoding, *batch);
+      more = read_batch(read, *batch);
       if (!batch->rows.empty()) pool.submit(std::move(batch));
     }
   }
   PrepareStats stats = appender.stats();
-  stats.store = writer.finish();
+  if (options.bad_rows) stats.dropped.bad_rows = options.bad_rows();
+  stats.store = writer.finish(stats.dropped);
   appender.tell();
   return stats;
 }

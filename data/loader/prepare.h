@@ -33,7 +33,12 @@ struct TextEncoding {
   EncodeText encode;                // empty: text is an error
   std::optional<int32_t> bos, eos;  // put around every text
   bool eos_between = true;
+  std::string setting = "model.tokenizer";  // what gives a tokenizer, for that error
 };
+
+// Text becomes ids: BOS, which is no target, text, EOS; empty text becomes none. Token rows stay as
+// they are.
+void encode_document(RawDocument& document, const TextEncoding& encoding);
 
 struct PrepareProgress {
   int64_t documents = 0, tokens = 0, bytes = 0;  // done so far; bytes of text
@@ -41,14 +46,15 @@ struct PrepareProgress {
 
 struct PrepareStats {
   int64_t documents = 0, tokens = 0, bytes = 0;
-  int64_t dropped_empty = 0;  // documents without any text or token
+  StoreDrops dropped;
   TokenStoreWriter::Summary store;
 };
 
 struct PrepareOptions {
   int workers = 0;  // 0: all cores
   std::function<void(const PrepareProgress&)>
-      progress;  // about ten times a second, from the calling thread
+      progress;                       // about ten times a second, from the calling thread
+  std::function<int64_t()> bad_rows;  // that `read` left out; asked at the end
 };
 
 PrepareStats prepare_store(const std::filesystem::path& out, const StoreHeader& header,

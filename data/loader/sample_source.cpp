@@ -2,48 +2,38 @@
 #include <utility>
 #include <vector>
 
-#include "data/loader/pack_source.h"
+#include "data/loader/store_backed.h"
 #include "engine/core/error.h"
 
 namespace ink {
 namespace {
 
-constexpr uint64_t kBlock = 65536;
+constexpr int64_t kBlock = 65536;
 
-class StoreSamples final : public PackSource {
+class StoreSamples final : public StoreBacked {
  public:
   StoreSamples(std::shared_ptr<const TokenStore> store, Split split, int64_t max_length)
-      : store_(std::move(store)), split_(split), max_length_(max_length) {
+      : StoreBacked(std::move(store), split), max_length_(max_length) {
     CHECK(max_length > 0, "max_length is {}", max_length);
-    const uint64_t documents = store_->sizes(split).documents;
-    for (uint64_t first = 0; first < documents; first += kBlock)
-      for (const uint64_t length :
-           store_->document_lengths(split, first, std::min(kBlock, documents - first)))
+    for (int64_t first = 0; first < documents(); first += kBlock)
+      for (const uint64_t length : document_lengths(first, std::min(kBlock, documents() - first)))
         add(static_cast<int64_t>(length));
   }
 
-  std::string name() const override { return store_->path(); }
   std::string hash() const override {
-    return fmt::format("{}, samples of {}", store_->header().content_hash, max_length_);
+    return fmt::format("{}, samples of {}", store().header().content_hash, max_length_);
   }
   int64_t packs() const override { return samples_; }
-  int64_t tokens() const override { return static_cast<int64_t>(store_->sizes(split_).tokens); }
-  int64_t documents() const override { return documents_; }
-  // Of every document all tokens but the first may be targets, wherever it is cut.
-  int64_t trained_tokens() const override {
-    return static_cast<int64_t>(store_->sizes(split_).trained);
-  }
   int64_t max_length() const override { return max_length_; }
-  std::vector<std::string> source_names() const override { return store_->header().source_paths(); }
   int64_t most_segments() const override { return any_short_ ? 2 : 1; }
   PackRow row(int64_t pack) const override {
     const Place place = find(pack);
-    return store_->part_row(split_, place.document, place.offset,
+    return store().part_row(split(), place.document, place.offset,
                             static_cast<uint64_t>(max_length_));
   }
   TokenRange read(int64_t pack) const override {
     const Place place = find(pack);
-    return store_->read_part(split_, place.document, place.offset,
+    return store().read_part(split(), place.document, place.offset,
                              static_cast<uint64_t>(max_length_));
   }
 
@@ -58,10 +48,10 @@ class StoreSamples final : public PackSource {
 
   void add(int64_t length) {
     const int64_t parts = (length - 1) / max_length_ + 1;
-    if (parts > 1) long_.push_back({documents_, samples_, parts});
+    if (parts > 1) long_.push_back({added_, samples_, parts});
     any_short_ |= length % max_length_ != 0;
     samples_ += parts;
-    ++documents_;
+    ++added_;
   }
 
   // From one long document to the next, samples and documents advance together.
@@ -78,10 +68,8 @@ class StoreSamples final : public PackSource {
     return {static_cast<uint64_t>(before.document + 1 + place - before.parts), 0};
   }
 
-  std::shared_ptr<const TokenStore> store_;
-  Split split_;
   int64_t max_length_;
-  int64_t samples_ = 0, documents_ = 0;
+  int64_t samples_ = 0, added_ = 0;  // documents
   bool any_short_ = false;
   std::vector<LongDocument> long_;
 };

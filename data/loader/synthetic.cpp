@@ -62,10 +62,22 @@ class SyntheticPacks final : public PackSource {
   TokenRange read(int64_t pack) const override {
     const PackRow place = row(pack);
     const auto begin = static_cast<int64_t>(place.token_offset);
-    const int64_t end = begin + static_cast<int64_t>(place.length);
+    return tokens_of(begin, begin + static_cast<int64_t>(place.length));
+  }
+
+  std::vector<uint64_t> document_lengths(int64_t, int64_t count) const override {
+    return std::vector<uint64_t>(static_cast<size_t>(count),
+                                 static_cast<uint64_t>(setup_.size.length));
+  }
+  TokenRange read_document(int64_t document) const override {
+    return tokens_of(document * setup_.size.length, (document + 1) * setup_.size.length);
+  }
+
+ private:
+  [[nodiscard]] TokenRange tokens_of(int64_t begin, int64_t end) const {
     TokenRange range;
-    range.continues = place.document_offset != 0;
-    range.untrained.assign(place.length, 0);
+    range.continues = begin % setup_.size.length != 0;
+    range.untrained.assign(static_cast<size_t>(end - begin), 0);
     for (int64_t t = begin; t < end; ++t) {
       if (t == begin || t % setup_.size.length == 0) {
         range.starts.push_back(static_cast<int32_t>(t - begin));
@@ -78,7 +90,6 @@ class SyntheticPacks final : public PackSource {
     return range;
   }
 
- private:
   [[nodiscard]] int64_t parts_of(int64_t length) const {
     return (length + max_length() - 1) / max_length();
   }

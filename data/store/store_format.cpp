@@ -31,6 +31,12 @@ std::vector<StoreSource> read_sources(const nlohmann::json& list, const std::str
   return sources;
 }
 
+StoreDrops read_drops(const JsonReader& drops) {
+  refuse_unknown(drops, {"empty_documents", "bad_rows"});
+  return {.empty_documents = drops.integer("empty_documents", 0),
+          .bad_rows = drops.integer("bad_rows", 0)};
+}
+
 }  // namespace
 
 const char* split_name(Split split) { return split == Split::kTrain ? "train" : "eval"; }
@@ -59,6 +65,9 @@ std::string StoreHeader::to_json() const {
                          {"sources", list},
                          {"content_hash", content_hash}};
   if (order == DocumentOrder::kNumpy) json["order"] = name_of(order);
+  if (dropped)
+    json["dropped"] = {{"empty_documents", dropped->empty_documents},
+                       {"bad_rows", dropped->bad_rows}};
   return json.dump(-1, ' ', false, nlohmann::json::error_handler_t::replace);
 }
 
@@ -66,7 +75,7 @@ StoreHeader StoreHeader::from_json(const std::string& text, const std::string& p
   const nlohmann::json json = parse_json(text, place);
   const JsonReader reader(json, place);
   refuse_unknown(reader, {"format", "version", "vocab_size", "tokenizer_hash", "seed", "max_length",
-                          "eval_fraction", "sources", "content_hash", "order"});
+                          "eval_fraction", "sources", "content_hash", "order", "dropped"});
   if (reader.string("format") != kStoreFormat)
     throw reader.error("format", fmt::format("\"{}\"", kStoreFormat));
   (void)reader.integer("version", kStoreVersion, kStoreVersion);
@@ -86,6 +95,7 @@ StoreHeader StoreHeader::from_json(const std::string& text, const std::string& p
     throw reader.error("eval_fraction", "a number in [0, 1)");
   header.sources = read_sources(reader.at("sources"), place);
   header.content_hash = reader.string("content_hash");
+  if (reader.has("dropped")) header.dropped = read_drops(reader.object("dropped"));
   return header;
 }
 

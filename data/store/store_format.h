@@ -17,6 +17,7 @@
 #pragma once
 
 #include <cstdint>
+#include <optional>
 #include <string>
 #include <vector>
 
@@ -43,6 +44,14 @@ struct StoreSource {
 enum class DocumentOrder : uint8_t { kPermuted, kNumpy };
 [[nodiscard]] const char* name_of(DocumentOrder order);
 
+// What the inputs had and the store has not.
+struct StoreDrops {
+  int64_t empty_documents = 0;  // without any text
+  int64_t bad_rows = 0;         // malformed
+
+  bool operator==(const StoreDrops&) const = default;
+};
+
 struct StoreHeader {
   int64_t vocab_size = 0;
   std::string tokenizer_hash;  // empty: the ids came without a tokenizer
@@ -52,6 +61,7 @@ struct StoreHeader {
   double eval_fraction = 0;
   std::vector<StoreSource> sources;
   std::string content_hash;  // SHA-256 of tokens, masks, indexes and pack tables; set by the writer
+  std::optional<StoreDrops> dropped;  // set by the writer; of a store without the field: unknown
 
   [[nodiscard]] std::vector<std::string> source_paths() const;
   [[nodiscard]] std::string to_json() const;

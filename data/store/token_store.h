@@ -38,7 +38,7 @@ class TokenStore {
                                  uint64_t most) const;
   [[nodiscard]] TokenRange read_part(Split split, uint64_t document, uint64_t offset,
                                      uint64_t most) const;
-  // Tokens of one document, for `data inspect` and for tests.
+  // One document as it was appended.
   [[nodiscard]] TokenDocument read_document(Split split, uint64_t document) const;
   // Lengths of the documents [first, first + count).
   [[nodiscard]] std::vector<uint64_t> document_lengths(Split split, uint64_t first,

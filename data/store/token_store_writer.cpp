@@ -86,8 +86,7 @@ TokenStoreWriter::~TokenStoreWriter() {
   if (!state_->temporary.empty()) ::unlink(state_->temporary.c_str());
 }
 
-void TokenStoreWriter::append(const TokenDocument& document) {
-  const StoreHeader& header = state_->header;
+void check_document(const TokenDocument& document, const StoreHeader& header) {
   const auto source = static_cast<size_t>(document.source);
   CHECK(document.source >= 0 && source < header.sources.size(), "source {} of {}", document.source,
         header.sources.size());
@@ -103,6 +102,10 @@ void TokenStoreWriter::append(const TokenDocument& document) {
       throw Error(ExitCode::kBadInput, place(),
                   fmt::format("column {}: expected an id in 0..{}, got {}", i,
                               header.vocab_size - 1, document.ids[i]));
+}
+
+void TokenStoreWriter::append(const TokenDocument& document) {
+  check_document(document, state_->header);
   state_->spill.append(document);
   state_->tokens += document.ids.size();
 }
@@ -137,8 +140,9 @@ void TokenStoreWriter::State::write_header(Hdf5File& file) const {
   table.append(text.size(), text.data());
 }
 
-TokenStoreWriter::Summary TokenStoreWriter::finish() {
+TokenStoreWriter::Summary TokenStoreWriter::finish(const StoreDrops& dropped) {
   State& s = *state_;
+  s.header.dropped = dropped;
   const uint64_t documents = s.spill.documents();
   if (documents <= held_out(documents, s.header.eval_fraction))
     throw Error(

@@ -12,9 +12,12 @@
 
 namespace ink {
 
+// Code 3 for an empty document and for an id outside of the vocabulary, with source and origin.
+void check_document(const TokenDocument& document, const StoreHeader& header);
+
 class TokenStoreWriter {
  public:
-  // header: everything but content_hash. Throws code 4 if `path` cannot be written.
+  // header: everything but content_hash and dropped. Throws code 4 if `path` cannot be written.
   TokenStoreWriter(std::filesystem::path path, StoreHeader header);
   // Removes the temporary files; without finish() nothing is left behind.
   ~TokenStoreWriter();
@@ -22,14 +25,15 @@ class TokenStoreWriter {
   TokenStoreWriter& operator=(const TokenStoreWriter&) = delete;
 
   // Documents of one run must come in one reproducible order: it is what the permutation permutes.
-  // Code 3 for an empty document and for an id outside of the vocabulary, with source and origin.
+  // Checked.
   void append(const TokenDocument& document);
 
   struct Summary {
     SplitSizes train, eval;
   };
-  // Code 3 when no pack results, naming the token count that is needed.
-  Summary finish();
+  // dropped: what of the inputs was not appended. Code 3 when no pack results, naming the token
+  // count that is needed.
+  Summary finish(const StoreDrops& dropped = {});
 
  private:
   struct State;

@@ -63,9 +63,11 @@ TextFormat format_by_content(std::string_view start, const std::string& path) {
   return TextFormat::kTxt;
 }
 
-std::unique_ptr<RowSource> open_source(const std::string& path, TextFormat format) {
+// format: kAuto becomes what the file is.
+std::unique_ptr<RowSource> open_source(const std::string& path, TextFormat& format) {
   const bool by_content = format == TextFormat::kAuto;
-  if (format == TextFormat::kDictd || (by_content && is_dictd_index(path))) return open_dictd(path);
+  if (by_content && is_dictd_index(path)) format = TextFormat::kDictd;
+  if (format == TextFormat::kDictd) return open_dictd(path);
   auto bytes = std::make_unique<ByteSource>(path);
   if (by_content) format = format_by_content(bytes->peek(), path);
   switch (format) {
@@ -104,6 +106,12 @@ TextFormat parse_text_format(std::string_view name) {
   throw Error(ExitCode::kConfig, "format", fmt::format("expected one of {}, got {}", known, name));
 }
 
+std::string_view name_of(TextFormat format) {
+  for (const auto& [spelling, known] : kFormats)
+    if (known == format) return spelling;
+  throw InternalError("unknown text format");
+}
+
 DocumentReader::DocumentReader(std::vector<std::string> files, ReaderOptions options)
     : files_(std::move(files)), options_(options) {
   for (const std::string& file : files_) bytes_total_ += size_on_disk(file);
@@ -117,7 +125,10 @@ int64_t DocumentReader::bytes_read() const {
 
 bool DocumentReader::next(Document& document) {
   while (source_ != nullptr || next_file_ < files_.size()) {
-    if (source_ == nullptr) source_ = open_source(files_[next_file_++], options_.format);
+    if (source_ == nullptr) {
+      format_ = options_.format;
+      source_ = open_source(files_[next_file_++], format_);
+    }
     try {
       if (source_->next(document)) return true;
     } catch (const RowError& row) {

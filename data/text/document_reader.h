@@ -24,6 +24,7 @@ enum class OnBadRow { kError, kSkip };
 
 // Code 2 with the known names for anything else than auto, txt, lines, jsonl, dictd, fortune.
 [[nodiscard]] TextFormat parse_text_format(std::string_view name);
+[[nodiscard]] std::string_view name_of(TextFormat format);
 
 struct ReaderOptions {
   TextFormat format = TextFormat::kAuto;
@@ -40,6 +41,8 @@ class DocumentReader {
   // pointer), and for a bad row unless they are skipped.
   [[nodiscard]] bool next(Document& document);
 
+  // Of the document that next gave; never kAuto behind it.
+  [[nodiscard]] TextFormat format() const { return format_; }
   [[nodiscard]] int64_t bad_rows() const { return bad_rows_; }
   [[nodiscard]] const std::string& first_bad_row() const {
     return first_bad_row_;
@@ -52,6 +55,7 @@ class DocumentReader {
   std::vector<std::string> files_;
   ReaderOptions options_;
   size_t next_file_ = 0;
+  TextFormat format_ = TextFormat::kAuto;  // of source_
   std::unique_ptr<RowSource> source_;
   int64_t bytes_done_ = 0, bytes_total_ = 0;
   int64_t bad_rows_ = 0;

@@ -148,7 +148,7 @@ Done in $((SECONDS / 60)):$(printf %02d $((SECONDS % 60))).
 
 To try next:
   $inkstone generate --model $model --prompt "The sea"
-  $inkstone data inspect $store --packed
+  $inkstone data inspect $train/run.yaml --packed
   $inkstone train $run_file model.tokenizer=my.model data.train.0.path=my.txt data.train.0.format=lines checkpoint.dir=runs/mine
   mpirun -np 2 --bind-to none $inkstone train $train/run.yaml checkpoint.dir=runs/two-ranks
 TEXT

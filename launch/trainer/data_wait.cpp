@@ -3,22 +3,10 @@
 #include <chrono>
 #include <future>
 
-#include "launch/report/progress_line.h"
 #include "launch/trainer/signals.h"
 
 namespace ink {
 namespace {
-
-// Tells how far tokenising has come, and ends it when asked to stop: there is no state yet to save.
-std::function<void(const PrepareProgress&)> teller(ProgressLine& line) {
-  return [&line](const PrepareProgress& progress) {
-    line.show(fmt::format("tokenising: {} documents, {} tokens, {:.1f} MB", progress.documents,
-                          progress.tokens, static_cast<double>(progress.bytes) / 1e6));
-    if (stop_signal() != 0)
-      throw Error(ExitCode::kStopped, "data.train",
-                  "stopped while the text was tokenised: nothing was trained, nothing is saved");
-  };
-}
 
 // Everybody returns together, once rank 0's `done` says so.
 void wait_for_rank_0(Launch& launch, const std::function<bool()>& done) {
@@ -33,11 +21,21 @@ void wait_for_rank_0(Launch& launch, const std::function<bool()>& done) {
 
 }  // namespace
 
+std::function<void(const PrepareProgress&)> tell_tokenising(ProgressLine& line) {
+  return [&line](const PrepareProgress& progress) {
+    line.show(fmt::format("tokenising: {} documents, {} tokens, {:.1f} MB", progress.documents,
+                          progress.tokens, static_cast<double>(progress.bytes) / 1e6));
+    if (stop_signal() != 0)
+      throw Error(ExitCode::kStopped, "data.train",
+                  "stopped while the text was tokenised: nothing was trained, nothing is saved");
+  };
+}
+
 SessionPlan plan_on_all_ranks(Launch& launch, const LoadedRun& loaded, const DeviceSeat& seat,
                               const SessionFlags& flags, bool quiet) {
   const auto plan_and_tell = [&] {
     ProgressLine line(quiet);
-    return plan_session(loaded, launch.size, seat, flags, teller(line));
+    return plan_session(loaded, launch.size, seat, flags, tell_tokenising(line));
   };
   SessionPlan plan;
   if (launch.size == 1) {

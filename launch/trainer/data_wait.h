@@ -5,10 +5,17 @@
 // the finished cache themselves.
 #pragma once
 
+#include <functional>
+
 #include "launch/rendezvous/agreement.h"
+#include "launch/report/progress_line.h"
 #include "launch/trainer/session.h"
 
 namespace ink {
+
+// What tells how far tokenising has come; Error(kStopped) when a stop was asked for: there is no
+// state yet to save.
+[[nodiscard]] std::function<void(const PrepareProgress&)> tell_tokenising(ProgressLine& line);
 
 // Collective. AgreedExit when any rank cannot plan; with code 75 when a stop was asked for
 // meanwhile.

@@ -3,14 +3,15 @@
 #include <fmt/ranges.h>
 
 #include <algorithm>
-#include <cmath>
 #include <cstdio>
 
+#include "data/loader/inspect.h"
 #include "engine/core/cpu_features.h"
 #include "engine/core/parallel_for.h"
 #include "engine/io/json.h"
 #include "engine/io/sha256.h"
 #include "launch/doctor/machine.h"
+#include "launch/trainer/run_length.h"
 
 namespace ink {
 namespace {
@@ -26,15 +27,6 @@ const char* packs_text(const SessionPlan& plan) {
   return plan.run.data.packing ? "packs" : "samples";
 }
 
-// Of full packs; without packing the mean over the data.
-int64_t tokens_per_step(const SessionPlan& plan) {
-  const int64_t size = plan.batches.global_batch_size;
-  if (plan.run.data.packing) return size * plan.run.data.max_length;
-  const double mean =
-      static_cast<double>(plan.data.tokens()) / static_cast<double>(plan.data.packs());
-  return std::llround(static_cast<double>(size) * mean);
-}
-
 std::string model_text(const SessionPlan& plan) {
   const ModelOptions& m = plan.model.options;
   return fmt::format("{} layers, hidden {}, heads {}/{}, vocabulary {}, {}", m.num_hidden_layers,
@@ -42,18 +34,10 @@ std::string model_text(const SessionPlan& plan) {
                      name_of(plan.model.compute));
 }
 
-// NumPy's order leaves out what does not fill a batch.
-int64_t steps_per_epoch(const SessionPlan& plan) {
-  if (!plan.run.train.compat.sampler) return plan.data.steps_per_epoch(plan.batches);
-  int64_t packs = 0;
-  for (const LoaderSource& source : plan.data.train) packs += full_packs(*source.packs);
-  return packs / plan.batches.global_batch_size;
-}
-
 std::string data_text(const SessionPlan& plan) {
   return fmt::format("{} documents, {} tokens, {} {}, {} steps per epoch", plan.data.documents(),
                      plan.data.tokens(), plan.data.packs(), packs_text(plan),
-                     steps_per_epoch(plan));
+                     run_length(plan).steps_per_epoch);
 }
 
 std::string compat_text(const std::vector<std::string>& switches) {
@@ -110,19 +94,38 @@ void warn_of_masked_packs(RunLog& log, const SessionPlan& plan) {
   }
 }
 
-// The beginning of the first pack, so that a wrong tokenizer or a wrong file is seen at once.
+// The beginning of a pack.
+TokenRange first_tokens(TokenRange range, size_t count) {
+  if (count >= range.ids.size()) return range;
+  range.next_label = kIgnoreLabel;
+  range.ids.resize(count);
+  range.untrained.resize(count);
+  const auto later = std::ranges::lower_bound(range.starts, static_cast<int32_t>(count));
+  const auto segments = static_cast<size_t>(later - range.starts.begin());
+  range.starts.resize(segments);
+  range.sources.resize(segments);
+  range.origins.resize(segments);
+  return range;
+}
+
+// As `data inspect` shows it, so that a wrong tokenizer, file or mask is seen at once.
 void show_first_pack(RunLog& log, const SessionPlan& plan) {
-  if (!plan.tokenizer || plan.data.train.empty()) return;
-  const TokenRange range = plan.data.train.front().packs->read(0);
-  const size_t count = std::min<size_t>(range.ids.size(), 60);
-  log.note(std::string(plan.run.data.packing ? "first pack: " : "first sample: ") +
-           plan.tokenizer->decode(std::span(range.ids).first(count), Specials::kKeep) + " ...");
+  constexpr size_t kShown = 60;  // tokens
+  if (!plan.tokenizer) return;
+  const PackSource& source = *plan.data.train.front().packs;
+  const InspectedPack shown =
+      inspected(plan.run.data.packing ? "first pack" : "first sample",
+                make_pack(first_tokens(source.read(0), kShown), plan.run.data.reset_positions),
+                source.source_names());
+  log.note("beginning of the " + shown.heading + "\n" +
+           show_pack(shown, piece_text(plan.tokenizer), InspectColor::kMarks));
 }
 
 }  // namespace
 
 void report_start(RunLog& log, Session& session, const StartFacts& facts) {
   const SessionPlan& plan = session.plan();
+  const RunLength length = run_length(plan);
   const std::string config = dump_run(plan.run);
   const int64_t parameters = session.model().parameters().element_count();
   if (facts.resume) log.resume_at(facts.resume->manifest.step);
@@ -135,8 +138,8 @@ void report_start(RunLog& log, Session& session, const StartFacts& facts) {
            .parameters = parameters,
            .trainable = parameters,
            .total_steps = plan.total_steps,
-           .steps_per_epoch = steps_per_epoch(plan),
-           .tokens_per_step = tokens_per_step(plan),
+           .steps_per_epoch = length.steps_per_epoch,
+           .tokens_per_step = length.tokens_per_step,
            .tokens_vary = !plan.run.data.packing,
            .instruction_set = instruction_set(),
            .libraries = plan.seat.libraries()});
@@ -171,7 +174,7 @@ void print_plan(const SessionPlan& plan, int world) {
              plan.seat.note.empty() ? "" : " (" + plan.seat.note + ")");
   fmt::print("layout   {} rank(s): {}\n", world, layout_text(plan));
   fmt::print("steps    {} of {}{} tokens\n", plan.total_steps,
-             plan.run.data.packing ? "" : "about ", tokens_per_step(plan));
+             plan.run.data.packing ? "" : "about ", run_length(plan).tokens_per_step);
   if (const auto switches = switches_of(plan.run.train.compat); !switches.empty())
     fmt::print("compat   {}\n", compat_text(switches));
   fmt::print("run dir  {}\n", plan.run.checkpoint.dir);

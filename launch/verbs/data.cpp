@@ -1,4 +1,5 @@
-// inkstone data tokenizer | prepare | inspect | stats: text to token stores, and a look into them.
+// inkstone data tokenizer | prepare | inspect | stats | meta: text to token stores, and a look into
+// what is trained on.
 
 #include "launch/verbs/data_verbs.h"
 #include "launch/verbs/verb.h"

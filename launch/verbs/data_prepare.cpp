@@ -70,16 +70,19 @@ ExitCode run(const PrepareArguments& a, const CommandLine& command) {
   };
   const PrepareStats stats = prepare_store(
       a.out, header, [&](RawDocument& out) { return reader.next(out); },
-      text_encoding(tokenizer.get(), !a.no_eos),
-      {.workers = static_cast<int>(a.workers), .progress = [&](const PrepareProgress& p) {
-         const double share = reader.bytes_total() > 0
-                                  ? 100.0 * static_cast<double>(reader.bytes_read()) /
-                                        static_cast<double>(reader.bytes_total())
-                                  : 0;
-         progress.show(fmt::format("{:5.1f}%  {} documents  {} tokens  {:.1f} MB/s", share,
-                                   p.documents, p.tokens,
-                                   static_cast<double>(p.bytes) / 1e6 / seconds()));
-       }});
+      text_encoding(tokenizer.get(), !a.no_eos, "--tokenizer"),
+      {.workers = static_cast<int>(a.workers),
+       .progress =
+           [&](const PrepareProgress& p) {
+             const double share = reader.bytes_total() > 0
+                                      ? 100.0 * static_cast<double>(reader.bytes_read()) /
+                                            static_cast<double>(reader.bytes_total())
+                                      : 0;
+             progress.show(fmt::format("{:5.1f}%  {} documents  {} tokens  {:.1f} MB/s", share,
+                                       p.documents, p.tokens,
+                                       static_cast<double>(p.bytes) / 1e6 / seconds()));
+           },
+       .bad_rows = [&] { return reader.bad_rows(); }});
   const SplitSizes& train = stats.store.train;
   const SplitSizes& eval = stats.store.eval;
   fmt::print("{}\n  train {} documents, {} tokens ({} trained), {} packs of up to {}\n", a.out,
@@ -87,8 +90,10 @@ ExitCode run(const PrepareArguments& a, const CommandLine& command) {
   if (eval.documents > 0)
     fmt::print("  eval  {} documents, {} tokens, {} packs\n", eval.documents, eval.tokens,
                eval.packs);
-  if (stats.dropped_empty > 0) fmt::print("  {} empty documents left out\n", stats.dropped_empty);
-  if (reader.bad_rows() > 0) fmt::print("  {} bad rows left out\n", reader.bad_rows());
+  const StoreDrops& dropped = stats.dropped;
+  if (dropped.empty_documents > 0)
+    fmt::print("  {} empty documents left out\n", dropped.empty_documents);
+  if (dropped.bad_rows > 0) fmt::print("  {} bad rows left out\n", dropped.bad_rows);
   fmt::print("  {:.1f} MB of text in {:.1f} s, {:.2f} MB/s\n",
              static_cast<double>(stats.bytes) / 1e6, seconds(),
              static_cast<double>(stats.bytes) / 1e6 / seconds());

@@ -75,7 +75,7 @@ TEST(Limits, FlagsOfInspectAndStats) {
   const ChildResult stats =
       place.run({"data", "stats", "made.h5", "--unpacked", "--max-length", "3", "--json"});
   expect_done(stats);
-  EXPECT_EQ(nlohmann::json::parse(stats.out).at(0).at("samples"), 80);
+  EXPECT_EQ(nlohmann::json::parse(stats.out).at("sources").at(0).at("samples"), 80);
   expect_error(place.run({"data", "stats", "made.h5", "--max-length", "3"}), 2, {"--unpacked"});
 }
 

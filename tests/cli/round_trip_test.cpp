@@ -35,7 +35,9 @@ TEST(RoundTrip, TextToModelAndBack) {
   expect_done(shown);
   EXPECT_NE(shown.out.find("shines."), std::string::npos) << shown.out;
   const json stats = json::parse(place.run({"data", "stats", "tokens.h5", "--json"}).out);
-  EXPECT_EQ(stats[0]["documents"].get<int>() + stats[1]["documents"].get<int>(), 400);
+  EXPECT_EQ(
+      stats["sources"][0]["documents"].get<int>() + stats["sources"][1]["documents"].get<int>(),
+      400);
   expect_done(place.run({"inspect", "tokens.h5", "--verify"}));
 
   place.write_run("train: {steps: 5, global_batch_size: 4}\ncheckpoint: {every: 2}");

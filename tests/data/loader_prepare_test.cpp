@@ -6,6 +6,7 @@
 #include "data/loader/data_set.h"
 #include "data/loader/inspect.h"
 #include "data/loader/prepare.h"
+#include "data/loader/synthetic.h"
 #include "tests/data/store_support.h"
 
 namespace ink {
@@ -46,7 +47,7 @@ TEST(Prepare, DocumentIsBosTextEos) {
   const PrepareStats stats = prepare_store(folder / "a.h5", byte_header(), texts({"ab", "", "c"}),
                                            byte_encoding(), {.workers = 2, .progress = {}});
   EXPECT_EQ(stats.documents, 2);
-  EXPECT_EQ(stats.dropped_empty, 1);
+  EXPECT_EQ(stats.dropped.empty_documents, 1);
   EXPECT_EQ(stats.tokens, 7);
   EXPECT_EQ(stats.bytes, 3);
   const auto store = TokenStore::open(folder / "a.h5");
@@ -186,21 +187,24 @@ TEST(Inspect, ShowsBordersAndMaskedSpans) {
   range.starts = {0, 4};
   range.sources = {0, 0};
   range.origins = {12, 13};
-  const Pack pack = make_pack(range, ResetPositions::kDocument);
+  const InspectedPack pack =
+      inspected("pack 7 of train", make_pack(range, ResetPositions::kDocument), {"a.jsonl"});
+  EXPECT_EQ(pack.heading, "pack 7 of train: a.jsonl:12, 7 tokens, 4 trained, 2 documents");
   const PieceText text{
       .decode = [](const std::vector<int32_t>& ids) { return std::string(ids.begin(), ids.end()); },
       .piece = [](int32_t id) { return id == 1 ? std::string("s") : std::string("/s"); },
       .is_special = [](int32_t id) { return id < 3; }};
   EXPECT_EQ(show_pack(pack, text, InspectColor::kMarks),
-            "──── document 0: 4 tokens, 3 trained, source 0 row 12 ────\n⟦<s:1>⟧AB</s:2>\n"
-            "──── document 1: 3 tokens, 1 trained, source 0 row 13 ────\n⟦<s:1>C⟧D\n");
+            "──── document 0: a.jsonl:12, 4 tokens, 3 trained ────\n⟦<s:1>⟧AB</s:2>\n"
+            "──── document 1: a.jsonl:13, 3 tokens, 1 trained ────\n⟦<s:1>C⟧D\n");
   EXPECT_EQ(show_pack(pack, text, InspectColor::kMarks, UntrainedSpans::kCounted),
-            "──── document 0: 4 tokens, 3 trained, source 0 row 12 ────\n⟦1 tokens⟧AB</s:2>\n"
-            "──── document 1: 3 tokens, 1 trained, source 0 row 13 ────\n⟦2 tokens⟧D\n");
+            "──── document 0: a.jsonl:12, 4 tokens, 3 trained ────\n⟦1 tokens⟧AB</s:2>\n"
+            "──── document 1: a.jsonl:13, 3 tokens, 1 trained ────\n⟦2 tokens⟧D\n");
   const std::string html = show_html({pack}, text, "a<b");
   EXPECT_NE(html.find("<title>a&lt;b</title>"), std::string::npos);
+  EXPECT_NE(html.find("<h2>pack 7 of train: a.jsonl:12"), std::string::npos);
   EXPECT_NE(html.find("<span class=\"masked\">&lt;s:1&gt;C</span>"), std::string::npos);
-  EXPECT_NE(show_columns(pack, {}).find("5\t1\t1\t67\t\t68\n"), std::string::npos);
+  EXPECT_NE(show_columns(pack.pack, {}).find("5\t1\t1\t67\t\t68\n"), std::string::npos);
 }
 
 TEST(Stats, CountLengthsAndFill) {
@@ -209,7 +213,9 @@ TEST(Stats, CountLengthsAndFill) {
                     {test::make_document({1, 2, 3, 4}), test::make_document({1}),
                      test::make_document({1, 2, 3, 4, 5})},
                     test::small_header(8));
-  const SourceStats stats = source_stats(TokenStore::open(folder / "a.h5"), Split::kTrain);
+  const auto store = TokenStore::open(folder / "a.h5");
+  const SourceStats stats =
+      source_stats(*store_source(store, Split::kTrain), "a", PackUnit::kPacks);
   EXPECT_EQ(stats.documents, 3);
   EXPECT_EQ(stats.tokens, 10);
   EXPECT_EQ(stats.packs, 2);
@@ -219,12 +225,50 @@ TEST(Stats, CountLengthsAndFill) {
   EXPECT_DOUBLE_EQ(stats.fill_rate, 10.0 / 16);
   EXPECT_EQ(stats.histogram, (std::vector<int64_t>{1, 0, 2}));
   // Samples of at most three tokens: 2, 1 and 2 of them.
-  const SourceStats samples = source_stats(TokenStore::open(folder / "a.h5"), Split::kTrain, 3);
+  const SourceStats samples =
+      source_stats(*sample_source(store, Split::kTrain, 3), "a", PackUnit::kSamples);
   EXPECT_EQ(samples.packs, 5);
   EXPECT_EQ(samples.trained, stats.trained);
   EXPECT_DOUBLE_EQ(samples.fill_rate, 10.0 / 15);
   EXPECT_EQ(to_json(samples).at("samples"), 5);
   EXPECT_FALSE(to_json(samples).contains("packs"));
+}
+
+// What a store is made of without it is part of the store.
+TEST(Stats, DropsAreRecordedInTheStore) {
+  const TestFolder folder;
+  prepare_store(folder / "a.h5", byte_header(), texts({"ab", "", "c", ""}), byte_encoding(),
+                {.workers = 1, .progress = {}, .bad_rows = [] { return int64_t{5}; }});
+  const auto store = TokenStore::open(folder / "a.h5");
+  EXPECT_EQ(store->header().dropped, (StoreDrops{.empty_documents = 2, .bad_rows = 5}));
+  const SourceStats stats =
+      source_stats(*store_source(store, Split::kTrain), "a", PackUnit::kPacks);
+  EXPECT_EQ(to_json(stats).at("dropped"),
+            nlohmann::json({{"empty_documents", 2}, {"bad_rows", 5}}));
+  EXPECT_NE(to_table({stats}, false).find("left out 2 empty documents, 5 malformed rows"),
+            std::string::npos);
+  // A store of before the field says that it does not know.
+  StoreHeader header = store->header();
+  header.dropped.reset();
+  EXPECT_FALSE(StoreHeader::from_json(header.to_json(), "old").dropped.has_value());
+  SourceStats unknown = stats;
+  unknown.dropped.reset();
+  EXPECT_TRUE(to_json(unknown).at("dropped").is_null());
+  EXPECT_NE(to_table({unknown}, false).find("not recorded"), std::string::npos);
+}
+
+// Documents of generated data are those that its packs are cut from.
+TEST(Stats, SyntheticSourcesHaveDocuments) {
+  const auto source = synthetic_source(
+      {.size = {.documents = 3, .length = 5}, .vocab_size = 96, .max_length = 4, .seed = 1});
+  EXPECT_EQ(source->document_lengths(1, 2), (std::vector<uint64_t>{5, 5}));
+  std::vector<int32_t> laid, cut;
+  for (int64_t d = 0; d < 3; ++d)
+    for (const int32_t id : source->read_document(d).ids) laid.push_back(id);
+  for (int64_t p = 0; p < source->packs(); ++p)
+    for (const int32_t id : source->read(p).ids) cut.push_back(id);
+  EXPECT_EQ(laid, cut);
+  EXPECT_FALSE(source->read_document(1).continues);
 }
 
 }  // namespace

@@ -316,6 +316,12 @@ class ProbeSource final : public PackSource {
     if (++reads == fail_at) throw Error(ExitCode::kBadInput, "probe", "broken");
     return inner_->read(pack);
   }
+  std::vector<uint64_t> document_lengths(int64_t first, int64_t count) const override {
+    return inner_->document_lengths(first, count);
+  }
+  TokenRange read_document(int64_t document) const override {
+    return inner_->read_document(document);
+  }
   mutable std::atomic<int> reads = 0;
   int fail_at = -1;
 

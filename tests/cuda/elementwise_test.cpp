@@ -6,7 +6,9 @@
 #include <numeric>
 
 #include "engine/autograd/backward.h"
+#include "engine/ops/adamw.h"
 #include "engine/ops/attention.h"
+#include "engine/ops/step_advance.h"
 #include "engine/ops/swiglu.h"
 #include "tests/cuda/beside_cpu.h"
 
@@ -188,6 +190,28 @@ TEST_F(CudaElementwise, FillsEveryElement) {
       EXPECT_EQ(to_values(y), Values(static_cast<size_t>(count), -1.5)) << name_of(dtype);
     }
   }
+}
+
+// Kernels over many tensors sort them by type: none may be left out without a word.
+TEST_F(CudaElementwise, TensorsOfATypeThatNoKernelTakesAreRefused) {
+  const auto ones = [&](DType dtype) { return from_values(*card_, {1, 1}, {2}, dtype); };
+  Tensor sum = zeros(*card_, {}, DType::kF64), each = zeros(*card_, {2}, DType::kF64);
+  const std::vector<Tensor> mixed = {ones(DType::kF32), ones(DType::kF64)};
+  EXPECT_THROW(sum_squares_many(Device::kCuda, mixed, each, sum), Error);
+  const Tensor state = step_state_tensor(*card_, {.bias1 = 1, .bias2 = 1});
+  const auto update = [&](DType param, DType moments) {
+    const std::vector<AdamWItem> items = {{.grad = ones(DType::kF32),
+                                           .param = ones(param),
+                                           .master = {},
+                                           .m = ones(moments),
+                                           .v = ones(moments),
+                                           .options = {}}};
+    adamw_update_many(Device::kCuda, items, state);
+  };
+  EXPECT_NO_THROW(update(DType::kF32, DType::kBF16));
+  EXPECT_THROW(update(DType::kF32, DType::kF16), Error);
+  EXPECT_THROW(update(DType::kF64, DType::kF32), Error);
+  EXPECT_THROW(update(DType::kF16, DType::kF32), Error);
 }
 
 // Sequences of unequal lengths, one of them without new tokens; rows after the last query are

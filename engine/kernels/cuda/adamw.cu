@@ -182,15 +182,19 @@ void check(const AdamWItem& item) {
                (!item.master.defined() || fits(item.master)),
            "grad has {} elements, param {}, m {}, v {}, or one is strided", n, item.param.numel(),
            item.m.numel(), item.v.numel());
-  CHECK_OP("adamw_update", item.m.dtype() == item.v.dtype(), "m is {}, v is {}",
-           name_of(item.m.dtype()), name_of(item.v.dtype()));
+  const auto stored = [](DType dtype) { return dtype == DType::kF32 || dtype == DType::kBF16; };
+  CHECK_OP("adamw_update", stored(item.m.dtype()) && item.m.dtype() == item.v.dtype(),
+           "m is {}, v is {}, expected f32 or bf16", name_of(item.m.dtype()),
+           name_of(item.v.dtype()));
   CHECK_OP("adamw_update",
            item.grad.dtype() == DType::kF32 ||
                (item.grad.dtype() == DType::kBF16 && item.param.dtype() == DType::kBF16),
            "grad is {} beside a param in {}", name_of(item.grad.dtype()),
            name_of(item.param.dtype()));
-  CHECK_OP("adamw_update", item.param.dtype() != DType::kF16 || item.master.defined(),
-           "a parameter in f16 needs a master");
+  CHECK_OP(
+      "adamw_update",
+      stored(item.param.dtype()) || (item.param.dtype() == DType::kF16 && item.master.defined()),
+      "param is {}, expected f32, bf16 or, with a master, f16", name_of(item.param.dtype()));
 }
 
 template <class T>

@@ -131,6 +131,7 @@ void squares_of_type(std::span<const Tensor> tensors, Tensor& each_N) {
 }
 
 void squares(std::span<const Tensor> tensors, WriteMode mode, Tensor& each_N, Tensor& sum) {
+  for (const Tensor& x : tensors) visit_device_float(x.dtype(), []<class T>() {});  // or throws
   zero(each_N);  // of tensors without elements
   for (const DType dtype : {DType::kF32, DType::kBF16, DType::kF16})
     visit_device_float(dtype, [&]<class T>() { squares_of_type<T>(tensors, each_N); });

@@ -1,5 +1,8 @@
 // Guards of a run on one process: the loss watchdog, the best checkpoint, the self-check.
 
+#include <signal.h>
+#include <unistd.h>
+
 #include <algorithm>
 #include <limits>
 #include <set>
@@ -57,6 +60,14 @@ TEST_F(Watchdog, ASpikeIsToldWithItsPacksAndItsSaveIsMarked) {
   EXPECT_EQ(first.at("action"), "warn");
   EXPECT_NE(result.err.find("warning[loss_spike]: step 26: the loss "), std::string::npos)
       << result.err;
+  // By these numbers the packs are found again.
+  std::vector<std::string> words = PoisonedRun::arguments("run", {"--packed", "--row", "50"});
+  words.erase(words.begin());                         // train
+  words.erase(words.begin() + 1, words.begin() + 3);  // --out run
+  words.insert(words.begin(), {"data", "inspect"});
+  const ChildResult shown = place_.run(words);
+  expect_done(shown);
+  EXPECT_TRUE(shown.out.starts_with("pack 50 of train: rows.jsonl:48, 32 tokens")) << shown.out;
   // Every save and only a save of a step in the spike is marked, wherever one looks.
   std::set<int64_t> marked;
   for (const json& row : rows) marked.insert(row.at("step").get<int64_t>());
@@ -196,6 +207,36 @@ TEST_F(Watchdog, ResumeKnowsWhatARollbackPassedOver) {
   }
   // Of a save behind it, another action changes nothing of what was passed over.
   expect_done(train("warn", {"--resume", "part-23/step-30", "train.steps=31"}));
+}
+
+// Told to stop in the step of the spike, a run goes back before it saves; what was passed over and
+// how often is in that save.
+TEST_F(Watchdog, ASignalInASpikeRollsBackBeforeItSaves) {
+  expect_done(train("skipped", {"train.skip_steps=[26]"}));
+  for (const char* every : {"1", "10"}) {
+    SCOPED_TRACE(every);
+    const std::string out = std::string("stopped-") + every;
+    const std::vector<std::string> how = {"train.loss_watchdog.action=rollback",
+                                          std::string("checkpoint.every=") + every};
+    std::vector<std::string> first = how, slow = how, then = how;
+    first.insert(first.end(), {"--max-steps", "23"});
+    slow.insert(slow.end(), {"--resume", "faults.step_delay_ms=1000"});
+    then.emplace_back("--resume");
+    expect_done(train(out, first));
+    Child child(command_of(PoisonedRun::arguments(out, slow)), place_.options());
+    ASSERT_TRUE(wait_for_step(child, place_ / out, PoisonedRun::kStep - 1));
+    usleep(400'000);  // the next step has begun and waits
+    child.signal(SIGTERM);
+    const ChildResult stopped = child.wait();
+    EXPECT_EQ(stopped.code, 75) << stopped.err;
+    EXPECT_EQ(spikes(place_ / out).size(), 1u) << stopped.err;
+    ASSERT_EQ(rollbacks(place_ / out).size(), 1u) << stopped.err;
+    expect_done(train(out, then));
+    EXPECT_EQ(rollbacks(place_ / out).size(), 1u);
+    EXPECT_EQ(step_columns(place_ / out), step_columns(place_ / "skipped"));
+    EXPECT_EQ(files_below(place_ / out / "step-30/state"),
+              files_below(place_ / "skipped/step-30/state"));
+  }
 }
 
 // Two spikes in a row before the action: both steps are passed over, and neither is saved.

@@ -104,21 +104,29 @@ case $program in
     trap 'rm -rf "$meeting"' EXIT
     export INKSTONE_RENDEZVOUS_DIR=$meeting INKSTONE_RANKS=$ranks
     children=()
+    # What asks to stop may have reached the ranks already, from a terminal say, and of two requests they take the second as
+    # one to leave without a save. USR1 is never taken so.
+    asked=0
+    pass_on() {
+      kill -s "$1" "${children[@]}" 2>/dev/null || true
+    }
+    trap 'if ((asked++)); then pass_on TERM; else pass_on USR1; fi' INT TERM
+    trap 'pass_on USR1' USR1
     for ((rank = 0; rank < ranks; ++rank)); do
       INKSTONE_RANK=$rank "${command[@]}" "$@" &
       children+=($!)
     done
-    trap 'kill "${children[@]}" 2>/dev/null || true' INT TERM
     status=0
     for child in "${children[@]}"; do
       code=0
-      wait "$child" || code=$?
+      wait "$child" 2>/dev/null || code=$?
       # A signal ends the wait, and not the rank, which saves first.
       while kill -0 "$child" 2>/dev/null; do
         code=0
-        wait "$child" || code=$?
+        wait "$child" 2>/dev/null || code=$?
       done
-      ((code == 0)) || status=$code
+      # 6 is what those say that another one left.
+      ((code == 0 || (code == 6 && status != 0))) || { ((status != 0 && status != 6)) || status=$code; }
     done
     exit "$status"
     ;;

@@ -12,7 +12,9 @@ namespace {
 std::atomic<int> requested{0};
 
 void on_signal(int signal) {
-  if (requested.load() != 0 && signal != SIGUSR1) _exit(128 + signal);
+  const int before = requested.load();
+  if (signal == SIGUSR1 && before != 0) return;
+  if (before != 0 && before != SIGUSR1) _exit(128 + signal);
   requested.store(signal);
 }
 

@@ -1,8 +1,9 @@
 // Signals that ask for a save and an end: SIGINT, SIGTERM, SIGUSR1.
 //
 // The first one sets a flag that is polled at step boundaries and in every long loop; a second
-// SIGINT or SIGTERM leaves at once with 128 + signal. SIGXFSZ and SIGPIPE are ignored, so that
-// writes return an error instead.
+// SIGINT or SIGTERM leaves at once with 128 + signal. SIGUSR1 is no first and no second one:
+// launchers and schedulers send it beside the others, in either order. SIGXFSZ and SIGPIPE are
+// ignored, so that writes return an error instead.
 #pragma once
 
 namespace ink {

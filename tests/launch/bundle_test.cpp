@@ -5,7 +5,11 @@
 #include <gtest/gtest.h>
 
 #include <algorithm>
+#include <chrono>
+#include <csignal>
 #include <filesystem>
+#include <map>
+#include <thread>
 
 #include "tests/cli/child.h"
 #include "tests/io/temporary_folder.h"
@@ -86,10 +90,14 @@ class UnpackedBundle : public testing::Test {
                                 const std::string& library_path = "") const {
     std::vector<std::string> command = {(root_ / program).string()};
     command.insert(command.end(), arguments.begin(), arguments.end());
-    return run_child(command, {.variables = {{"CUDA_HOME", (root_ / "toolkit").string()},
-                                             {"INKSTONE_CUDA_LIBS", ""},
-                                             {"LD_LIBRARY_PATH", library_path},
-                                             {"PYTHONPATH", (root_ / "site").string()}}});
+    return run_child(command, {.variables = variables(library_path)});
+  }
+  [[nodiscard]] std::map<std::string, std::string> variables(
+      const std::string& library_path = "") const {
+    return {{"CUDA_HOME", (root_ / "toolkit").string()},
+            {"INKSTONE_CUDA_LIBS", ""},
+            {"LD_LIBRARY_PATH", library_path},
+            {"PYTHONPATH", (root_ / "site").string()}};
   }
   [[nodiscard]] ChildResult tests(std::vector<std::string> arguments,
                                   const std::string& library_path = "") const {
@@ -160,6 +168,46 @@ TEST_F(UnpackedBundle, RanksMeetInAFolder) {
     EXPECT_NE(result.out.find(rank), std::string::npos) << result.out;
   script("bin/inkstone", "exit $((INKSTONE_RANK * 6))\n");
   EXPECT_EQ(run({"-n", "2", "inkstone", "train"}).code, 6);
+}
+
+// 6 is what the others say of the rank that failed.
+TEST_F(UnpackedBundle, TheCodeIsThatOfTheRankThatKnows) {
+  install_libraries();
+  for (const char* knows : {"0", "1", "2"}) {
+    script("bin/inkstone", fmt::format("[ $INKSTONE_RANK = {} ] && exit 7\nexit 6\n", knows));
+    EXPECT_EQ(run({"-n", "3", "inkstone", "train"}).code, 7) << knows;
+  }
+}
+
+// Ranks that were told already, as by a terminal, are not told twice; a second request is.
+TEST_F(UnpackedBundle, RequestsToStopReachTheRanks) {
+  install_libraries();
+  script("bin/inkstone",
+         "trap 'echo stop >> stop-$INKSTONE_RANK' USR1\n"
+         "trap 'exit 9' TERM\n"
+         "echo there >> there-$INKSTONE_RANK\n"
+         "while [ ! -e go-on ]; do sleep 0.02; done\n"
+         "exit 75\n");
+  const auto wait_for = [&](const std::string& name) {
+    for (int i = 0; i < 2000 && !fs::exists(root_ / name); ++i)
+      std::this_thread::sleep_for(std::chrono::milliseconds(5));
+    EXPECT_TRUE(fs::exists(root_ / name)) << name;
+  };
+  const auto stopped = [&](const std::vector<int>& signals) {
+    for (const char* name : {"stop-0", "stop-1", "there-0", "there-1", "go-on"})
+      fs::remove(root_ / name);
+    Child child({(root_ / "run.sh").string(), "-n", "2", "inkstone"},
+                {.directory = root_.path(), .variables = variables()});
+    for (const char* name : {"there-0", "there-1"}) wait_for(name);
+    for (const int signal : signals) {
+      child.signal(signal);
+      for (const char* name : {"stop-0", "stop-1"}) wait_for(name);
+    }
+    if (signals.size() == 1) root_.write("go-on", "");
+    return child.wait().code;
+  };
+  for (const int signal : {SIGINT, SIGTERM, SIGUSR1}) EXPECT_EQ(stopped({signal}), 75) << signal;
+  for (const int signal : {SIGINT, SIGTERM}) EXPECT_EQ(stopped({signal, SIGTERM}), 9) << signal;
 }
 
 void expect_lines(const std::string& text, const std::vector<std::string>& lines) {

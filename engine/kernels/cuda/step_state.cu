@@ -4,6 +4,9 @@
 // shapes alone, so every card gives the same bits. Not-a-number and infinity propagate. Moves the
 // bytes of the tensors once; 2 flops of f64 an element, which is what bounds it on cards with few
 // f64 units (sm_75, sm_86, sm_89).
+#include <algorithm>
+#include <array>
+
 #include "engine/kernels/cuda/matrix.h"
 #include "engine/kernels/cuda/ranges.cuh"
 #include "engine/kernels/cuda/visit.h"
@@ -131,9 +134,12 @@ void squares_of_type(std::span<const Tensor> tensors, Tensor& each_N) {
 }
 
 void squares(std::span<const Tensor> tensors, WriteMode mode, Tensor& each_N, Tensor& sum) {
-  for (const Tensor& x : tensors) visit_device_float(x.dtype(), []<class T>() {});  // or throws
+  constexpr std::array kTaken{DType::kF32, DType::kBF16, DType::kF16};
+  for (const Tensor& x : tensors)
+    CHECK_OP("sum_squares", std::ranges::count(kTaken, x.dtype()) == 1, "no CUDA kernel takes {}",
+             name_of(x.dtype()));
   zero(each_N);  // of tensors without elements
-  for (const DType dtype : {DType::kF32, DType::kBF16, DType::kF16})
+  for (const DType dtype : kTaken)
     visit_device_float(dtype, [&]<class T>() { squares_of_type<T>(tensors, each_N); });
   launch(cuda_backend(sum), "sum_squares", shape_of(1, kTotalThreads), add_tensors,
          each_N.data<double>(), each_N.numel(), mode == WriteMode::kAccumulate, sum.data<double>());

@@ -11,10 +11,6 @@ inline constexpr int kFlashWarps = 4;
 inline constexpr int kFlashThreads = kFlashWarps * kWarpSize;
 inline constexpr float kLog2E = 1.4426950408889634f;
 
-__device__ __forceinline__ int thread_of_block() { return static_cast<int>(threadIdx.x); }
-__device__ __forceinline__ int lane_of_warp() { return thread_of_block() % kWarpSize; }
-__device__ __forceinline__ int warp_of_block() { return thread_of_block() / kWarpSize; }
-
 // The part of a tile that a warp owns: rows [row, row + 16 kM). A thread has rows row_of(m, 0) and
 // row_of(m, 1) of every fragment.
 template <int kM>

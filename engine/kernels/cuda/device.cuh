@@ -18,6 +18,11 @@ namespace ink {
 inline constexpr int kWarpSize = 32;
 inline constexpr unsigned kFullMask = 0xffffffffu;
 
+// Of a block whose threads are counted by threadIdx.x alone.
+__device__ __forceinline__ int thread_of_block() { return static_cast<int>(threadIdx.x); }
+__device__ __forceinline__ int lane_of_warp() { return thread_of_block() % kWarpSize; }
+__device__ __forceinline__ int warp_of_block() { return thread_of_block() / kWarpSize; }
+
 __device__ __forceinline__ float to_float(float x) { return x; }
 __device__ __forceinline__ float to_float(bf16 x) {
   return __uint_as_float(static_cast<unsigned>(x.bits) << 16);
@@ -58,10 +63,10 @@ __device__ __forceinline__ f16 from_float<f16>(float x) {
 #endif
 }
 
-// N elements moved by one instruction; N * sizeof(T) is 4, 8 or 16 and the address is a multiple of
-// it.
+// N elements moved by one instruction: at most 16 bytes, at a multiple of their size.
 template <class T, int N>
 struct alignas(sizeof(T) * N) Pack {
+  static_assert(sizeof(T) * N <= 16, "rows are aligned to 16 bytes at most");
   T v[N];
 };
 template <class T>
@@ -111,8 +116,7 @@ struct BlockScratch {
 // call it; the scratch may be used again at once. The block is a whole number of warps.
 template <class T>
 __device__ __forceinline__ T block_sum(T value, BlockScratch<T>& scratch) {
-  const int warp = static_cast<int>(threadIdx.x) / kWarpSize;
-  const int lane = static_cast<int>(threadIdx.x) % kWarpSize;
+  const int lane = lane_of_warp(), warp = warp_of_block();
   const int warps = static_cast<int>(blockDim.x) / kWarpSize;
   value = warp_sum(value);
   if (lane == 0) scratch.per_warp[warp] = value;
@@ -123,8 +127,7 @@ __device__ __forceinline__ T block_sum(T value, BlockScratch<T>& scratch) {
 }
 
 __device__ __forceinline__ float block_max(float value, BlockScratch<float>& scratch) {
-  const int warp = static_cast<int>(threadIdx.x) / kWarpSize;
-  const int lane = static_cast<int>(threadIdx.x) % kWarpSize;
+  const int lane = lane_of_warp(), warp = warp_of_block();
   const int warps = static_cast<int>(blockDim.x) / kWarpSize;
   value = warp_max(value);
   if (lane == 0) scratch.per_warp[warp] = value;

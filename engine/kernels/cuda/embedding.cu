@@ -40,18 +40,22 @@ constexpr int kRowsAtOnce = 8;
 template <class T, int N>
 __device__ __forceinline__ void add_rows(int count, int position, Matrix<const T> dy, int64_t c,
                                          bool inside, Floats<N>& sum) {
+  constexpr int kAccess = std::min(N, kPackOf16Bytes<T>);
   for (int first = 0; first < count; first += kRowsAtOnce) {
-    Pack<T, N> rows[kRowsAtOnce];
+    Pack<T, kAccess> rows[kRowsAtOnce][N / kAccess];
 #pragma unroll
     for (int k = 0; k < kRowsAtOnce; ++k) {
       const int t = __shfl_sync(kFullMask, position, (first + k) % kWarpSize);
-      if (inside && first + k < count) rows[k] = load_pack<N>(dy.row(t) + c);
+      if (!inside || first + k >= count) continue;
+#pragma unroll
+      for (int i = 0; i < N / kAccess; ++i)
+        rows[k][i] = load_pack<kAccess>(dy.row(t) + c + i * kAccess);
     }
 #pragma unroll
     for (int k = 0; k < kRowsAtOnce; ++k) {
       if (!inside || first + k >= count) continue;
 #pragma unroll
-      for (int i = 0; i < N; ++i) sum.v[i] += to_float(rows[k].v[i]);
+      for (int i = 0; i < N; ++i) sum.v[i] += to_float(rows[k][i / kAccess].v[i % kAccess]);
     }
   }
 }
@@ -62,8 +66,8 @@ template <class T, class G, int N>
 __global__ void __launch_bounds__(kWarps* kWarpSize, 1)
     add_by_id(int64_t tokens, int64_t cols, const int32_t* ids, const int32_t* positions,
               Matrix<const T> dy, bool adds, Matrix<G> dw) {
-  const int lane = static_cast<int>(threadIdx.x) % kWarpSize;
-  int64_t at = int64_t{blockIdx.x} * kWarps + threadIdx.x / kWarpSize;
+  const int lane = lane_of_warp();
+  int64_t at = int64_t{blockIdx.x} * kWarps + warp_of_block();
   if (at >= tokens) return;
   const int id = ids[at];
   if (at > 0 && ids[at - 1] == id) return;

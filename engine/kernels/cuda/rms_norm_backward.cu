@@ -25,7 +25,7 @@ struct RunScratch {
 __device__ __forceinline__ float sum_of_warps(float value, float* per_warp) {
   const int warps = static_cast<int>(blockDim.x) / kWarpSize;
   value = warp_sum(value);
-  if (threadIdx.x % kWarpSize == 0) per_warp[threadIdx.x / kWarpSize] = value;
+  if (lane_of_warp() == 0) per_warp[warp_of_block()] = value;
   __syncthreads();
   float sum = 0;
   for (int warp = 0; warp < warps; ++warp) sum += per_warp[warp];

@@ -30,8 +30,7 @@ template <class T, int N>
 __global__ void __launch_bounds__(kWarps* kWarpSize)
     sum_runs(int64_t rows, int64_t cols, Matrix<const T> dn, Matrix<const T> h, const float* rstd,
              Matrix<float> partial) {
-  const int warp = static_cast<int>(threadIdx.x) / kWarpSize;
-  const int lane = static_cast<int>(threadIdx.x) % kWarpSize;
+  const int lane = lane_of_warp(), warp = warp_of_block();
   const int64_t begin = int64_t{blockIdx.y} * kRunRows;
   const int64_t end = min(rows, begin + kRunRows);
   const int64_t c = (int64_t{blockIdx.x} * kWarpSize + lane) * N;
@@ -76,8 +75,7 @@ __global__ void __launch_bounds__(kSumWarps* kWarpSize)
     double v[kSumWarps][kWarpSize];
   };
   auto& sums = shared_memory<Sums>();
-  const int warp = static_cast<int>(threadIdx.x) / kWarpSize;
-  const int lane = static_cast<int>(threadIdx.x) % kWarpSize;
+  const int lane = lane_of_warp(), warp = warp_of_block();
   const int64_t c = int64_t{blockIdx.x} * kWarpSize + lane;
   double sum = 0;
   if (c < cols) {

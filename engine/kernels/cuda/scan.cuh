@@ -14,8 +14,7 @@ struct ScanScratch {
 
 // The sum of the values of all threads before this one.
 __device__ __forceinline__ int sum_before(int value, ScanScratch& scratch) {
-  const int lane = static_cast<int>(threadIdx.x) % kWarpSize;
-  const int warp = static_cast<int>(threadIdx.x) / kWarpSize;
+  const int lane = lane_of_warp(), warp = warp_of_block();
   int upto = value;
   for (int lanes = 1; lanes < kWarpSize; lanes *= 2) {
     const int other = __shfl_up_sync(kFullMask, upto, static_cast<unsigned>(lanes));

@@ -28,13 +28,6 @@ struct TileCounts {
   int v[kWarps][kMaxDigits];
 };
 
-__device__ __forceinline__ int lane_of_thread() {
-  return static_cast<int>(threadIdx.x) % kWarpSize;
-}
-__device__ __forceinline__ int warp_of_thread() {
-  return static_cast<int>(threadIdx.x) / kWarpSize;
-}
-
 // The lanes of the warp that hold the same digit; lanes without a token are in no mask but their
 // own.
 __device__ __forceinline__ unsigned lanes_alike(unsigned digit, int bits, bool there) {
@@ -51,14 +44,14 @@ __device__ __forceinline__ unsigned lanes_alike(unsigned digit, int bits, bool t
 template <class F>
 __device__ __forceinline__ void for_tokens(int64_t tokens, const int32_t* ids, Digit digit,
                                            int* counts, F f) {
-  const int64_t first = int64_t{blockIdx.x} * kTile + warp_of_thread() * kGroups * kWarpSize;
+  const int64_t first = int64_t{blockIdx.x} * kTile + warp_of_block() * kGroups * kWarpSize;
   for (int group = 0; group < kGroups; ++group) {
-    const int64_t t = first + group * kWarpSize + lane_of_thread();
+    const int64_t t = first + group * kWarpSize + lane_of_warp();
     const bool there = t < tokens;
     const int id = there ? ids[t] : 0;
     const unsigned key = digit.of(id);
     const unsigned alike = lanes_alike(key, digit.bits, there);
-    const int before = __popc(alike & ((1u << lane_of_thread()) - 1));
+    const int before = __popc(alike & ((1u << lane_of_warp()) - 1));
     if (there) f(t, id, counts[key] + before);
     __syncwarp();
     if (there && before == 0) counts[key] += __popc(alike);
@@ -67,7 +60,7 @@ __device__ __forceinline__ void for_tokens(int64_t tokens, const int32_t* ids, D
 }
 
 __device__ __forceinline__ void clear(TileCounts& counts) {
-  for (int i = static_cast<int>(threadIdx.x); i < kWarps * kMaxDigits; i += kWarps * kWarpSize)
+  for (int i = thread_of_block(); i < kWarps * kMaxDigits; i += kWarps * kWarpSize)
     counts.v[i / kMaxDigits][i % kMaxDigits] = 0;
   __syncthreads();
 }
@@ -77,9 +70,9 @@ __global__ void __launch_bounds__(kWarps* kWarpSize)
     count_digits(int64_t tokens, const int32_t* ids, Digit digit, int32_t* counts) {
   auto& mine = shared_memory<TileCounts>();
   clear(mine);
-  for_tokens(tokens, ids, digit, mine.v[warp_of_thread()], [](int64_t, int, int) {});
+  for_tokens(tokens, ids, digit, mine.v[warp_of_block()], [](int64_t, int, int) {});
   __syncthreads();
-  for (int key = static_cast<int>(threadIdx.x); key < 1 << digit.bits; key += kWarps * kWarpSize) {
+  for (int key = thread_of_block(); key < 1 << digit.bits; key += kWarps * kWarpSize) {
     int sum = 0;
     for (int warp = 0; warp < kWarps; ++warp) sum += mine.v[warp][key];
     counts[int64_t{key} * gridDim.x + blockIdx.x] = sum;
@@ -106,9 +99,9 @@ __global__ void __launch_bounds__(kWarps* kWarpSize)
                  const int32_t* places, int32_t* to_ids, int32_t* to_positions) {
   auto& counts = shared_memory<TileCounts>();
   clear(counts);
-  for_tokens(tokens, ids, digit, counts.v[warp_of_thread()], [](int64_t, int, int) {});
+  for_tokens(tokens, ids, digit, counts.v[warp_of_block()], [](int64_t, int, int) {});
   __syncthreads();
-  for (int key = static_cast<int>(threadIdx.x); key < 1 << digit.bits; key += kWarps * kWarpSize) {
+  for (int key = thread_of_block(); key < 1 << digit.bits; key += kWarps * kWarpSize) {
     int place = places[int64_t{key} * gridDim.x + blockIdx.x];
     for (int warp = 0; warp < kWarps; ++warp) {
       const int here = counts.v[warp][key];
@@ -117,7 +110,7 @@ __global__ void __launch_bounds__(kWarps* kWarpSize)
     }
   }
   __syncthreads();
-  for_tokens(tokens, ids, digit, counts.v[warp_of_thread()], [&](int64_t t, int id, int place) {
+  for_tokens(tokens, ids, digit, counts.v[warp_of_block()], [&](int64_t t, int id, int place) {
     to_ids[place] = id;
     to_positions[place] = positions == nullptr ? static_cast<int32_t>(t) : positions[t];
   });

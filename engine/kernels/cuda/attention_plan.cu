@@ -5,16 +5,17 @@
 #include "engine/kernels/cuda/attention_rows.h"
 #include "engine/kernels/cuda/device.cuh"
 #include "engine/kernels/cuda/launch.h"
+#include "engine/kernels/cuda/scan.cuh"
 
 namespace ink {
 namespace {
 
-constexpr int kThreads = 512;
 constexpr int kLevels = 4096;  // costs beyond are one
 
 struct PlanShared {
   int32_t place[kLevels];
-  int32_t top, total;
+  int32_t total;
+  ScanScratch scan;
 };
 
 struct PlanArguments {
@@ -26,9 +27,8 @@ struct PlanArguments {
 // f(item, cost) for every tile: a warp takes a sequence, its lanes the tiles.
 template <class F>
 __device__ __forceinline__ void for_each_tile(const PlanArguments& a, F f) {
-  const int warp = static_cast<int>(threadIdx.x) / kWarpSize;
-  const int lane = static_cast<int>(threadIdx.x) % kWarpSize;
-  for (int32_t s = warp; s < a.sequences.count; s += kThreads / kWarpSize) {
+  const int lane = lane_of_warp(), warp = warp_of_block();
+  for (int32_t s = warp; s < a.sequences.count; s += kScanThreads / kWarpSize) {
     AttentionItem item;
     item.sequence = s;
     item.first_query = a.sequences.bounds[s];
@@ -45,43 +45,36 @@ __device__ __forceinline__ void for_each_tile(const PlanArguments& a, F f) {
   }
 }
 
-// Where the tiles of each cost start, the highest cost at 0.
+// Where the tiles of each cost start, the highest cost at 0. A thread takes a run of costs, from
+// the highest down.
 __device__ __forceinline__ void places_from_counts(PlanShared& s) {
-  const int lane = static_cast<int>(threadIdx.x) % kWarpSize;
-  int32_t before = 0;
-  for (int32_t first = s.top; first >= 0; first -= kWarpSize) {
-    const int32_t level = first - lane;
-    const int32_t count = level >= 0 ? s.place[level] : 0;
-    int32_t sum = count;
-#pragma unroll
-    for (int lanes = 1; lanes < kWarpSize; lanes *= 2) {
-      const int32_t other = __shfl_up_sync(kFullMask, sum, lanes);
-      if (lane >= lanes) sum += other;
-    }
-    if (level >= 0) s.place[level] = before + sum - count;
-    before += __shfl_sync(kFullMask, sum, kWarpSize - 1);
+  constexpr int kRun = kLevels / kScanThreads;
+  const int highest = kLevels - 1 - thread_of_block() * kRun;
+  int32_t sum = 0;
+  for (int i = 0; i < kRun; ++i) sum += s.place[highest - i];
+  int32_t place = sum_before(sum, s.scan);
+  for (int i = 0; i < kRun; ++i) {
+    const int32_t count = s.place[highest - i];
+    s.place[highest - i] = place;
+    place += count;
   }
-  if (lane == 0) s.total = before;
+  if (thread_of_block() == kScanThreads - 1) s.total = place;
 }
 
-__global__ void __launch_bounds__(kThreads)
+__global__ void __launch_bounds__(kScanThreads)
     plan_tiles(PlanArguments a, AttentionItem* items, int32_t capacity) {
   auto& s = shared_memory<PlanShared>();
-  const auto thread = static_cast<int32_t>(threadIdx.x);
-  for (int32_t level = thread; level < kLevels; level += kThreads) s.place[level] = 0;
-  if (thread == 0) s.top = 0;
+  const int thread = thread_of_block();
+  for (int32_t level = thread; level < kLevels; level += kScanThreads) s.place[level] = 0;
   __syncthreads();
-  for_each_tile(a, [&](const AttentionItem&, int32_t cost) {
-    atomicAdd(&s.place[cost], 1);
-    atomicMax(&s.top, cost);
-  });
+  for_each_tile(a, [&](const AttentionItem&, int32_t cost) { atomicAdd(&s.place[cost], 1); });
   __syncthreads();
-  if (thread < kWarpSize) places_from_counts(s);
+  places_from_counts(s);
   __syncthreads();
   for_each_tile(a, [&](const AttentionItem& item, int32_t cost) {
     items[atomicAdd(&s.place[cost], 1)] = item;
   });
-  for (int32_t i = s.total + thread; i < capacity; i += kThreads) items[i] = AttentionItem{};
+  for (int32_t i = s.total + thread; i < capacity; i += kScanThreads) items[i] = AttentionItem{};
 }
 
 }  // namespace
@@ -95,7 +88,9 @@ Tensor plan_attention(const AttentionSequences& sequences, const TilePlan& plan,
                DType::kU8, MemoryTag::kWorkspace);
   if (capacity == 0) return items;
   launch(cuda_backend(rows_TC), "attention_plan",
-         {.grid = dim3(1, 1, 1), .block = dim3(kThreads, 1, 1), .shared_bytes = sizeof(PlanShared)},
+         {.grid = dim3(1, 1, 1),
+          .block = dim3(kScanThreads, 1, 1),
+          .shared_bytes = sizeof(PlanShared)},
          plan_tiles,
          PlanArguments{sequences, plan.of == TileOf::kRows, static_cast<int32_t>(plan.size),
                        static_cast<int32_t>(plan.ratio)},

@@ -1,6 +1,7 @@
 // Tiles of the plain attention kernels: f32 arithmetic for any dtype and any head_dim. A block has
-// kWarps warps; warp w owns rows 8 w ... 8 w + 7 of its tile of 32, a lane one of 32 columns of the
-// scores and every 32nd column of a sum. Columns of a head beyond kColumns are staged in chunks.
+// kWarps warps; warp w owns rows w, w + 4, ... of its tile of 32, so that few rows keep every warp
+// at work, a lane one of 32 columns of the scores and every 32nd column of a sum. Columns of a head
+// beyond kColumns are staged in chunks.
 #pragma once
 
 #include "engine/kernels/cuda/attention_place.cuh"
@@ -12,6 +13,9 @@ inline constexpr int kTile = 32;
 inline constexpr int kWarps = 4;
 inline constexpr int kRowsPerWarp = kTile / kWarps;
 inline constexpr int kThreads = kWarps * kWarpSize;
+
+// The tile's row that is row r of this warp.
+__device__ __forceinline__ int row_of_warp(int r) { return warp_of_block() + kWarps * r; }
 
 // 16-byte reads of one column range by 32 lanes, a row each, fall into different banks.
 template <int kColumns>
@@ -33,7 +37,7 @@ template <int kPack, int kColumns, class Source>
 __device__ __forceinline__ void load_packs(Stage<kColumns>& stage, int there, int first, int dim,
                                            Source source) {
 #pragma unroll 4
-  for (int i = static_cast<int>(threadIdx.x) * kPack; i < kTile * kColumns; i += kThreads * kPack) {
+  for (int i = thread_of_block() * kPack; i < kTile * kColumns; i += kThreads * kPack) {
     const int row = i / kColumns, column = i % kColumns;
     float* to = stage.row(row) + column;
     store_floats(to, row < there && first + column < dim
@@ -52,17 +56,16 @@ __device__ __forceinline__ void load_stage(Stage<kColumns>& stage, int there, in
 }
 
 // s[r] += <row r of the warp's rows, the lane's row>.
-template <int kColumns>
-__device__ __forceinline__ void add_dots(float (&s)[kRowsPerWarp], const Stage<kColumns>& rows,
+template <int kRows, int kColumns>
+__device__ __forceinline__ void add_dots(float (&s)[kRows], const Stage<kColumns>& rows,
                                          const Stage<kColumns>& columns) {
-  const int lane = static_cast<int>(threadIdx.x) % kWarpSize;
-  const int first = static_cast<int>(threadIdx.x) / kWarpSize * kRowsPerWarp;
+  const int lane = lane_of_warp();
 #pragma unroll 4
   for (int c = 0; c < kColumns; c += 4) {
     const auto x = load_pack<4>(columns.row(lane) + c);
 #pragma unroll
-    for (int r = 0; r < kRowsPerWarp; ++r) {
-      const auto y = load_pack<4>(rows.row(first + r) + c);
+    for (int r = 0; r < kRows; ++r) {
+      const auto y = load_pack<4>(rows.row(row_of_warp(r)) + c);
 #pragma unroll
       for (int i = 0; i < 4; ++i) s[r] += x.v[i] * y.v[i];
     }
@@ -70,28 +73,28 @@ __device__ __forceinline__ void add_dots(float (&s)[kRowsPerWarp], const Stage<k
 }
 
 // sum[r][j] += weight of (row r, n) times element (lane + 32 j) of row n of the stage, n by n.
-template <int kColumns>
-__device__ __forceinline__ void add_weighted(float (&sum)[kRowsPerWarp][kColumns / kWarpSize],
-                                             const float (&weight)[kRowsPerWarp], Weights& shared,
+template <int kRows, int kColumns>
+__device__ __forceinline__ void add_weighted(float (&sum)[kRows][kColumns / kWarpSize],
+                                             const float (&weight)[kRows], Weights& shared,
                                              const Stage<kColumns>& stage) {
-  const int lane = static_cast<int>(threadIdx.x) % kWarpSize;
-  auto& mine = shared.data[threadIdx.x / kWarpSize];
+  const int lane = lane_of_warp();
+  auto& mine = shared.data[warp_of_block()];
   __syncwarp();
 #pragma unroll
-  for (int r = 0; r < kRowsPerWarp; ++r) mine[r][lane] = weight[r];
+  for (int r = 0; r < kRows; ++r) mine[r][lane] = weight[r];
   __syncwarp();
 #pragma unroll 2
   for (int n = 0; n < kTile; n += 4) {
-    Pack<float, 4> w[kRowsPerWarp];
+    Pack<float, 4> w[kRows];
 #pragma unroll
-    for (int r = 0; r < kRowsPerWarp; ++r) w[r] = load_pack<4>(mine[r] + n);
+    for (int r = 0; r < kRows; ++r) w[r] = load_pack<4>(mine[r] + n);
 #pragma unroll
     for (int i = 0; i < 4; ++i) {
 #pragma unroll
       for (int j = 0; j < kColumns / kWarpSize; ++j) {
         const float x = stage.row(n + i)[lane + kWarpSize * j];
 #pragma unroll
-        for (int r = 0; r < kRowsPerWarp; ++r) sum[r][j] += w[r].v[i] * x;
+        for (int r = 0; r < kRows; ++r) sum[r][j] += w[r].v[i] * x;
       }
     }
   }
@@ -101,7 +104,7 @@ __device__ __forceinline__ void add_weighted(float (&sum)[kRowsPerWarp][kColumns
 template <class T, int kColumns>
 __device__ __forceinline__ void store_row(const float (&sum)[kColumns / kWarpSize], float factor,
                                           int first, int dim, T* to) {
-  const int lane = static_cast<int>(threadIdx.x) % kWarpSize;
+  const int lane = lane_of_warp();
 #pragma unroll
   for (int j = 0; j < kColumns / kWarpSize; ++j) {
     const int column = first + lane + kWarpSize * j;

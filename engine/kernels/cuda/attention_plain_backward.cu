@@ -22,7 +22,7 @@ struct BackwardBlock : BlockPlace {
   const BackwardArguments<T>& a;
   BackwardShared<kColumns>& shared;
   int32_t dim;
-  int first_column, chunks, lane, first_row;
+  int first_column, chunks, lane;
 
   __device__ __forceinline__ BackwardBlock(const BackwardArguments<T>& arguments,
                                            BackwardShared<kColumns>& memory)
@@ -30,8 +30,7 @@ struct BackwardBlock : BlockPlace {
     dim = a.q.head_dim;
     chunks = static_cast<int>(gridDim.y);
     first_column = static_cast<int>(blockIdx.y) * kColumns;
-    lane = static_cast<int>(threadIdx.x) % kWarpSize;
-    first_row = static_cast<int>(threadIdx.x) / kWarpSize * kRowsPerWarp;
+    lane = lane_of_warp();
   }
   // The i-th chunk to stage: the block's own is the last.
   __device__ __forceinline__ int column(int i) const {
@@ -86,7 +85,7 @@ __global__ void __launch_bounds__(kThreads) backward_keys(BackwardArguments<T> a
     const int32_t position = there ? rows.position(b.lane) : -1;
 #pragma unroll
     for (int r = 0; r < kRowsPerWarp; ++r) {
-      p[r] = first_key + b.first_row + r <= position ? expf(p[r] * a.scale - lse) : 0.0f;
+      p[r] = first_key + row_of_warp(r) <= position ? expf(p[r] * a.scale - lse) : 0.0f;
       ds[r] = p[r] * (ds[r] - delta);
     }
     add_weighted(dv, p, shared.weights, shared.dout);
@@ -94,8 +93,8 @@ __global__ void __launch_bounds__(kThreads) backward_keys(BackwardArguments<T> a
   }
 #pragma unroll
   for (int r = 0; r < kRowsPerWarp; ++r) {
-    if (b.first_row + r >= keys) continue;
-    const int64_t token = b.item.first_query + first_key + b.first_row + r;
+    if (row_of_warp(r) >= keys) continue;
+    const int64_t token = b.item.first_query + first_key + row_of_warp(r);
     store_row<T, kColumns>(dk[r], a.scale, b.first_column, b.dim, a.dk.at(token, b.kv_head));
     store_row<T, kColumns>(dv[r], 1.0f, b.first_column, b.dim, a.dv.at(token, b.kv_head));
   }
@@ -110,9 +109,9 @@ __global__ void __launch_bounds__(kThreads) backward_queries(BackwardArguments<T
   float dq[kRowsPerWarp][kColumns / kWarpSize] = {}, lse[kRowsPerWarp], delta[kRowsPerWarp];
 #pragma unroll
   for (int r = 0; r < kRowsPerWarp; ++r) {
-    const bool there = b.first_row + r < rows.count;
-    lse[r] = there ? a.lse[b.statistic(rows, b.first_row + r)] : 0.0f;
-    delta[r] = there ? a.delta[b.statistic(rows, b.first_row + r)] : 0.0f;
+    const bool there = row_of_warp(r) < rows.count;
+    lse[r] = there ? a.lse[b.statistic(rows, row_of_warp(r))] : 0.0f;
+    delta[r] = there ? a.delta[b.statistic(rows, row_of_warp(r))] : 0.0f;
   }
   for (int32_t first = 0; first < rows.keys; first += kTile) {
     float s[kRowsPerWarp] = {}, ds[kRowsPerWarp] = {};
@@ -126,14 +125,14 @@ __global__ void __launch_bounds__(kThreads) backward_queries(BackwardArguments<T
     }
 #pragma unroll
     for (int r = 0; r < kRowsPerWarp; ++r) {
-      const bool visible = first + b.lane <= rows.position(b.first_row + r);
+      const bool visible = first + b.lane <= rows.position(row_of_warp(r));
       ds[r] = visible ? expf(s[r] * a.scale - lse[r]) * (ds[r] - delta[r]) : 0.0f;
     }
     add_weighted(dq, ds, shared.weights, shared.k);
   }
 #pragma unroll
   for (int r = 0; r < kRowsPerWarp; ++r) {
-    const int row = b.first_row + r;
+    const int row = row_of_warp(r);
     if (row >= rows.count) continue;
     const int32_t query = rows.query(row);
     store_row<T, kColumns>(dq[r], a.scale, b.first_column, b.dim,

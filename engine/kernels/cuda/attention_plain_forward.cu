@@ -48,22 +48,21 @@ __device__ __forceinline__ float probability(float score, float& most, float& to
 }
 
 // What a warp has summed up over its rows.
-template <int kColumns>
+template <int kRows, int kColumns>
 struct RowSums {
-  float sum[kRowsPerWarp][kColumns / kWarpSize] = {}, most[kRowsPerWarp], total[kRowsPerWarp] = {};
+  float sum[kRows][kColumns / kWarpSize] = {}, most[kRows], total[kRows] = {};
 };
 
-template <class T, int kColumns, bool kPaged>
+template <class T, bool kPaged, int kRows, int kColumns>
 __device__ __forceinline__ void attend(const SplitArguments<T>& a, const BlockPlace& place,
                                        const RowTile& rows, int first_column,
-                                       ForwardShared<kColumns>& shared, RowSums<kColumns>& sums) {
+                                       ForwardShared<kColumns>& shared,
+                                       RowSums<kRows, kColumns>& sums) {
   const int32_t dim = a.q.head_dim;
-  const int lane = static_cast<int>(threadIdx.x) % kWarpSize;
-  const int first_row = static_cast<int>(threadIdx.x) / kWarpSize * kRowsPerWarp;
   const int32_t begin = static_cast<int32_t>(blockIdx.z) * a.span;
   const int32_t end = rows.keys - begin < a.span ? rows.keys : begin + a.span;
   for (int32_t first = begin; first < end; first += kTile) {
-    float s[kRowsPerWarp] = {};
+    float s[kRows] = {};
     for (int column = 0; column < dim; column += kColumns) {
       __syncthreads();
       if (first == begin || dim > kColumns)
@@ -82,9 +81,9 @@ __device__ __forceinline__ void attend(const SplitArguments<T>& a, const BlockPl
       add_dots(s, shared.q, shared.k);
     }
 #pragma unroll
-    for (int r = 0; r < kRowsPerWarp; ++r) {
-      const int32_t key = first + lane;
-      const bool visible = key < end && key <= rows.position(first_row + r);
+    for (int r = 0; r < kRows; ++r) {
+      const int32_t key = first + lane_of_warp();
+      const bool visible = key < end && key <= rows.position(row_of_warp(r));
       s[r] = probability(visible ? s[r] * a.scale : -INFINITY, sums.most[r], sums.total[r],
                          sums.sum[r]);
     }
@@ -92,24 +91,20 @@ __device__ __forceinline__ void attend(const SplitArguments<T>& a, const BlockPl
   }
 }
 
-template <class T, int kColumns, bool kPaged>
-__global__ void __launch_bounds__(kThreads) forward_tiles(SplitArguments<T> a) {
-  const BlockPlace place(a);
-  if (place.empty()) return;
-  const RowTile rows = place.rows(kTile);
+// The tile of at most kRows rows per warp.
+template <class T, int kColumns, bool kPaged, int kRows>
+__device__ __forceinline__ void forward_rows(const SplitArguments<T>& a, const BlockPlace& place,
+                                             const RowTile& rows) {
   const int first_column = static_cast<int>(blockIdx.y) * kColumns;
-  RowSums<kColumns> sums;
+  RowSums<kRows, kColumns> sums;
 #pragma unroll
-  for (int r = 0; r < kRowsPerWarp; ++r) sums.most[r] = -INFINITY;
-  attend<T, kColumns, kPaged>(a, place, rows, first_column,
-                              shared_memory<ForwardShared<kColumns>>(), sums);
+  for (int r = 0; r < kRows; ++r) sums.most[r] = -INFINITY;
+  attend<T, kPaged>(a, place, rows, first_column, shared_memory<ForwardShared<kColumns>>(), sums);
 
-  const int lane = static_cast<int>(threadIdx.x) % kWarpSize;
-  const int first_row = static_cast<int>(threadIdx.x) / kWarpSize * kRowsPerWarp;
 #pragma unroll
-  for (int r = 0; r < kRowsPerWarp; ++r) {
+  for (int r = 0; r < kRows; ++r) {
     const float total = warp_sum(sums.total[r]);
-    const int row = first_row + r;
+    const int row = row_of_warp(r);
     if (row >= rows.count) continue;
     const int32_t query = rows.query(row);
     const int32_t head = place.head + rows.head(row, query);
@@ -117,7 +112,7 @@ __global__ void __launch_bounds__(kThreads) forward_tiles(SplitArguments<T> a) {
     if (gridDim.z == 1) {
       store_row<T, kColumns>(sums.sum[r], 1.0f / total, first_column, a.q.head_dim,
                              a.out.at(token, head));
-      if (a.lse != nullptr && lane == 0 && first_column == 0)
+      if (a.lse != nullptr && lane_of_warp() == 0 && first_column == 0)
         a.lse[head * a.tokens + token] = sums.most[r] + logf(total);
     } else {
       const int64_t heads = int64_t{a.kv_heads.divisor()} * a.ratio.divisor();
@@ -125,9 +120,25 @@ __global__ void __launch_bounds__(kThreads) forward_tiles(SplitArguments<T> a) {
       if (total != 0.0f)
         store_row<float, kColumns>(sums.sum[r], 1.0f, first_column, a.q.head_dim,
                                    a.partial.sums + to * a.q.head_dim);
-      if (lane == 0 && first_column == 0)
+      if (lane_of_warp() == 0 && first_column == 0)
         a.partial.statistics[to] = make_float2(sums.most[r], total);
     }
+  }
+}
+
+// A new token has as many rows as its group has heads: one or two per warp, where a full tile has
+// kRowsPerWarp.
+template <class T, int kColumns, bool kPaged>
+__global__ void __launch_bounds__(kThreads) forward_tiles(SplitArguments<T> a) {
+  const BlockPlace place(a);
+  if (place.empty()) return;
+  const RowTile rows = place.rows(kTile);
+  if (kPaged && rows.count <= kWarps) {
+    forward_rows<T, kColumns, kPaged, 1>(a, place, rows);
+  } else if (kPaged && rows.count <= 2 * kWarps) {
+    forward_rows<T, kColumns, kPaged, 2>(a, place, rows);
+  } else {
+    forward_rows<T, kColumns, kPaged, kRowsPerWarp>(a, place, rows);
   }
 }
 
@@ -135,7 +146,7 @@ __global__ void __launch_bounds__(kThreads) forward_tiles(SplitArguments<T> a) {
 template <class T>
 __global__ void __launch_bounds__(kThreads)
     combine_splits(Partial partial, int32_t splits, int64_t rows, FastDivide heads, Heads<T> out) {
-  const int64_t row = int64_t{blockIdx.x} * kWarps + threadIdx.x / kWarpSize;
+  const int64_t row = int64_t{blockIdx.x} * kWarps + warp_of_block();
   if (row >= rows) return;
   const int32_t dim = out.head_dim;
   float most = -INFINITY, total = 0.0f;
@@ -146,7 +157,7 @@ __global__ void __launch_bounds__(kThreads)
   }
   const int64_t token = row / heads.divisor();
   T* to = out.at(token, static_cast<int32_t>(row - token * heads.divisor()));
-  for (int c = static_cast<int>(threadIdx.x) % kWarpSize; c < dim; c += kWarpSize) {
+  for (int c = lane_of_warp(); c < dim; c += kWarpSize) {
     float sum = 0.0f;
     for (int32_t s = 0; s < splits; ++s) {
       const float2 statistic = partial.statistics[s * rows + row];

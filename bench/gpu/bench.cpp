@@ -5,7 +5,7 @@
 #include <map>
 
 #include "engine/core/philox.h"
-#include "engine/kernels/cuda/cuda_event.h"
+#include "engine/tensor/cuda_event.h"
 
 namespace ink::bench {
 namespace {

@@ -4,6 +4,7 @@
 #include <chrono>
 #include <cmath>
 #include <cstring>
+#include <limits>
 
 #include "engine/core/trace.h"
 #include "launch/trainer/device_batch.h"
@@ -70,7 +71,7 @@ void TrainStep::sum_over_ranks(std::span<double> values) {
 }
 
 void TrainStep::start(const StepWork& work) {
-  Started started{.empty = work.trained == 0, .local = work.local};
+  Started started{.empty = work.trained == 0, .local = work.local, .begin = mark(runtime_)};
   if (started.empty) {
     read_losses_later(started, Tensor());
     read_later(started);
@@ -170,6 +171,7 @@ void TrainStep::read_later(Started& started) {
   started.state =
       backend.read_later(optimizer_.state_tensor().raw(), optimizer_.state_tensor().bytes());
   started.squares = backend.read_later(optimizer_.squares().raw(), optimizer_.squares().bytes());
+  started.end = mark(runtime_);
 }
 
 // {loss, local values}, added in f64, micro-batch after micro-batch and then rank after rank.
@@ -201,6 +203,15 @@ void TrainStep::read_sums(Started& started) {
   started.sums = std::move(sums);
 }
 
+std::optional<DeviceTimes> TrainStep::times_of(Started& started) {
+  if (!started.end) return std::nullopt;
+  DeviceTimes times{.alone = started.end->seconds_since(*started.begin),
+                    .in_line = std::numeric_limits<double>::infinity()};
+  if (last_end_) times.in_line = started.end->seconds_since(*last_end_);
+  last_end_ = std::move(started.end);
+  return times;
+}
+
 StepResult TrainStep::finish() {
   CHECK(!started_.empty(), "no step was started");
   Started started = std::move(started_.front());
@@ -212,6 +223,7 @@ StepResult TrainStep::finish() {
   result.loss = started.sums[0];
   result.forward_backward_seconds = started.forward_backward_seconds;
   result.backward_seconds = started.backward_seconds;
+  result.device = times_of(started);
   if (started.scores) result.types = types_of(started);
   std::copy(started.sums.begin() + 1, started.sums.end(), result.sums.begin());
   const bool grouped = !optimizer_.norm_groups().empty();

@@ -14,9 +14,11 @@
 #include <deque>
 #include <functional>
 #include <memory>
+#include <optional>
 #include <span>
 
 #include "data/loader/host_batch.h"
+#include "engine/tensor/device_mark.h"
 #include "launch/trainer/micro_batch.h"
 #include "launch/trainer/token_scores.h"
 #include "models/common/decoder.h"
@@ -63,6 +65,13 @@ struct StepWork {
   std::array<double, 2> local{};  // of this rank, to be summed over the ranks with the loss
 };
 
+// How long a device had a step, by its own clock: the host reads a step when it has issued the next
+// one, which may take it longer than the step itself.
+struct DeviceTimes {
+  double alone = 0;    // from its beginning
+  double in_line = 0;  // from the end of the step before; infinite for the first one
+};
+
 struct StepResult {
   double loss = 0;           // of the whole global batch
   bool empty = false;        // no trained token anywhere: nothing was updated
@@ -72,6 +81,7 @@ struct StepResult {
   double comm_seconds = 0;   // the host's wait for reductions
   // Of this rank, on the processor: on a card the host does not see them, and they are NaN.
   double forward_backward_seconds = 0, backward_seconds = 0;
+  std::optional<DeviceTimes> device;   // where the device works behind the host
   std::vector<GroupNorm> group_norms;  // where groups are clipped alone
   std::vector<TypeScore> types;        // of the global batch; TrainStepOptions::type_of_source
   std::array<double, 2> sums{};        // StepWork::local over the ranks
@@ -118,6 +128,7 @@ class TrainStep {
     std::array<double, 2> local{};
     double comm_seconds = 0, forward_backward_seconds = 0, backward_seconds = 0;
     std::unique_ptr<HostRead> state, squares, losses;
+    std::unique_ptr<DeviceMark> begin, end;
     std::unique_ptr<TokenScores> scores;
     int64_t ranks = 1;         // whose losses and local values were gathered
     std::vector<double> sums;  // read already, for the veto
@@ -128,6 +139,7 @@ class TrainStep {
   void read_losses_later(Started& started, const Tensor& losses_M);
   void read_later(Started& started);
   void read_sums(Started& started);
+  [[nodiscard]] std::optional<DeviceTimes> times_of(Started& started);
   [[nodiscard]] std::vector<TypeScore> types_of(Started& started);
 
   Runtime& runtime_;
@@ -139,6 +151,7 @@ class TrainStep {
   Reducer reducer_;
   MicroBatch micro_batch_;
   std::deque<Started> started_;
+  std::unique_ptr<DeviceMark> last_end_;  // of the step that was finished last
 };
 
 }  // namespace ink

@@ -109,8 +109,7 @@ class Trainer {
   bool late_;                              // results are read a step late
   bool kernels_told_ = false;
   std::optional<Issued> issued_;
-  std::chrono::steady_clock::time_point reported_;  // when the last step was read
-  double stop_votes_ = 0;                           // of the step that was read last
+  double stop_votes_ = 0;  // of the step that was read last
   std::optional<double> peak_;
   bool peak_sought_ = false;  // if it was not found then, it will not be
   std::chrono::steady_clock::time_point start_ = std::chrono::steady_clock::now();

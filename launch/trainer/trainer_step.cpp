@@ -84,14 +84,13 @@ void Trainer::flush() {
     stop_votes_ = result.sums[1];
   }
   step_delay(session_.plan().run.faults, session_.world().rank());
-  // A step that waited in line behind the one before took the time since that one was read.
-  const Clock::time_point now = Clock::now();
-  const double alone =
-      std::chrono::duration<double>(now - issued.start).count() + issued.data_seconds;
-  const double in_line = std::chrono::duration<double>(now - reported_).count();
-  reported_ = now;
+  double seconds = std::chrono::duration<double>(Clock::now() - issued.start).count();
+  if (result.device) seconds = result.device->alone;
+  seconds += issued.data_seconds;
+  // A step that waited in line did so while the host waited for its data.
+  if (result.device) seconds = std::min(seconds, result.device->in_line);
   const double checked = issued.check ? self_check_.seconds() : 0;
-  report(issued, result, (late_ ? std::min(alone, in_line) : alone) - checked);
+  report(issued, result, seconds - checked);
   watch_loss(issued.batch, result);
   watch_skips(issued.batch, result);
   if (issued.check) check_self(issued.batch, result);

@@ -6,8 +6,8 @@
 #include <limits>
 #include <span>
 
-#include "engine/kernels/cuda/cuda_event.h"
 #include "engine/tensor/cuda_error.h"
+#include "engine/tensor/cuda_event.h"
 
 namespace ink {
 namespace {

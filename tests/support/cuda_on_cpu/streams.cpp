@@ -24,7 +24,7 @@ struct CUevent_st {
   int64_t ticket = 0;                   // done when the stream has finished so many pieces of work
   CUgraph_st* graph = nullptr;          // of the capture it was recorded in
   int64_t captured = 0;                 // what the stream had put into it by then
-  std::chrono::steady_clock::time_point reached;
+  std::shared_ptr<std::chrono::steady_clock::time_point> reached;  // none: made without timing
 };
 // What a stream does next: `run`, once `ready` is true (none: at once).
 struct Item {
@@ -228,8 +228,10 @@ cudaError_t cudaStreamWaitEvent(cudaStream_t stream, cudaEvent_t event, unsigned
   return enqueue_when(stream, reached);
 }
 
-cudaError_t cudaEventCreateWithFlags(cudaEvent_t* event, unsigned) {
+cudaError_t cudaEventCreateWithFlags(cudaEvent_t* event, unsigned flags) {
   *event = new CUevent_st;  // freed by cudaEventDestroy
+  if (flags != cudaEventDisableTiming)
+    (*event)->reached = std::make_shared<std::chrono::steady_clock::time_point>();
   return cudaSuccess;
 }
 
@@ -244,9 +246,13 @@ cudaError_t cudaEventRecord(cudaEvent_t event, cudaStream_t stream) {
   event->stream = stream->shared_from_this();
   event->graph = stream->graph;
   event->captured = stream->captured;
+  cudaError_t result = cudaSuccess;
+  if (event->reached != nullptr && event->graph == nullptr) {
+    const auto stamp = [at = event->reached] { *at = std::chrono::steady_clock::now(); };
+    result = enqueue(stream, stamp);
+  }
   event->ticket = stream->enqueued;
-  event->reached = std::chrono::steady_clock::now();
-  return cudaSuccess;
+  return result;
 }
 
 cudaError_t cudaEventSynchronize(cudaEvent_t event) {
@@ -261,7 +267,11 @@ cudaError_t cudaEventQuery(cudaEvent_t event) {
 }
 
 cudaError_t cudaEventElapsedTime(float* milliseconds, cudaEvent_t start, cudaEvent_t end) {
-  *milliseconds = std::chrono::duration<float, std::milli>(end->reached - start->reached).count();
+  if (start->reached == nullptr || end->reached == nullptr)
+    return remember(cudaErrorInvalidResourceHandle);
+  if (cudaEventQuery(start) != cudaSuccess || cudaEventQuery(end) != cudaSuccess)
+    return remember(cudaErrorNotReady);
+  *milliseconds = std::chrono::duration<float, std::milli>(*end->reached - *start->reached).count();
   return cudaSuccess;
 }
 

@@ -13,6 +13,7 @@ class CudaEvent {
   ~CudaEvent() { (void)cudaEventDestroy(event_); }
   CudaEvent(const CudaEvent&) = delete;
   CudaEvent& operator=(const CudaEvent&) = delete;
+  [[nodiscard]] cudaEvent_t get() const { return event_; }
 
   void record(cudaStream_t stream) const {
     check_cuda(cudaEventRecord(event_, stream), "cudaEventRecord");

@@ -55,6 +55,12 @@ class DocumentPlaces {
   std::vector<uint32_t> shuffled_;
 };
 
+// For messages.
+std::string inputs_of(const StoreHeader& header) {
+  const size_t others = header.sources.size() - 1;
+  return header.sources.front().path + (others > 0 ? fmt::format(" and {} more", others) : "");
+}
+
 uint64_t held_out(uint64_t documents, double fraction) {
   if (fraction <= 0 || documents == 0) return 0;
   const auto share = static_cast<uint64_t>(fraction * static_cast<double>(documents));
@@ -146,7 +152,7 @@ TokenStoreWriter::Summary TokenStoreWriter::finish(const StoreDrops& dropped) {
   const uint64_t documents = s.spill.documents();
   if (documents <= held_out(documents, s.header.eval_fraction))
     throw Error(
-        ExitCode::kBadInput, s.path.string(),
+        ExitCode::kBadInput, inputs_of(s.header),
         fmt::format("expected at least one training document (one token fills a pack of up to {}), "
                     "got {} documents with {} tokens, of which {} are held out",
                     s.header.max_length, documents, s.tokens,

@@ -2,15 +2,21 @@
 
 #include <algorithm>
 #include <cmath>
+#include <utility>
+#include <vector>
+
+#include "data/loader/numpy_order.h"
 
 namespace ink {
 namespace {
 
 int64_t packs_of_an_epoch(const SessionPlan& plan) {
   if (!plan.run.train.compat.sampler) return plan.data.packs();
-  int64_t full = 0;
-  for (const LoaderSource& source : plan.data.train) full += full_packs(*source.packs);
-  return full - full % plan.batches.global_batch_size;
+  std::vector<int64_t> full;
+  for (const LoaderSource& source : plan.data.train) full.push_back(full_packs(*source.packs));
+  return NumpyOrder(std::move(full), plan.batches.global_batch_size,
+                    static_cast<uint64_t>(plan.run.train.seed))
+      .length();
 }
 
 int64_t tokens_of_a_step(const SessionPlan& plan) {
@@ -31,8 +37,7 @@ RunLength run_length(const SessionPlan& plan) {
                                : plan.data.steps_per_epoch(plan.batches);
   int64_t drawn = plan.batches.packs_through(plan.total_steps);
   if (plan.total_packs) drawn = std::min(drawn, *plan.total_packs);
-  if (length.packs_per_epoch > 0)
-    length.epochs = static_cast<double>(drawn) / static_cast<double>(length.packs_per_epoch);
+  length.epochs = static_cast<double>(drawn) / static_cast<double>(length.packs_per_epoch);
   return length;
 }
 

@@ -14,6 +14,7 @@ struct RunLength {
   int64_t tokens_per_step = 0;  // of full packs; without packing the mean over the data
   double epochs = 0;            // in all steps of the run
 };
+// Error(kBadInput) where NumPy's order has not the packs of one batch.
 [[nodiscard]] RunLength run_length(const SessionPlan& plan);
 
 }  // namespace ink

@@ -34,10 +34,10 @@ std::string model_text(const SessionPlan& plan) {
                      name_of(plan.model.compute));
 }
 
-std::string data_text(const SessionPlan& plan) {
+std::string data_text(const SessionPlan& plan, const RunLength& length) {
   return fmt::format("{} documents, {} tokens, {} {}, {} steps per epoch", plan.data.documents(),
                      plan.data.tokens(), plan.data.packs(), packs_text(plan),
-                     run_length(plan).steps_per_epoch);
+                     length.steps_per_epoch);
 }
 
 std::string compat_text(const std::vector<std::string>& switches) {
@@ -143,7 +143,7 @@ void report_start(RunLog& log, Session& session, const StartFacts& facts) {
            .tokens_vary = !plan.run.data.packing,
            .instruction_set = instruction_set(),
            .libraries = plan.seat.libraries()});
-  log.note("data: " + data_text(plan));
+  log.note("data: " + data_text(plan, length));
   if (const auto switches = switches_of(plan.run.train.compat); !switches.empty())
     log.note("compat: rules of InternEvo for " + compat_text(switches));
   log.note("memory estimate per rank\n" + memory_text(plan));
@@ -167,14 +167,15 @@ void report_end(RunLog& log, Session& session, const Trainer& trainer, EndReason
 }
 
 void print_plan(const SessionPlan& plan, int world) {
+  const RunLength length = run_length(plan);
   fmt::print("model    {}\n         {} parameters\n", model_text(plan),
              parameter_count(plan.model.options));
-  fmt::print("data     {}\n", data_text(plan));
+  fmt::print("data     {}\n", data_text(plan, length));
   fmt::print("device   {}{}\n", plan.seat.text(),
              plan.seat.note.empty() ? "" : " (" + plan.seat.note + ")");
   fmt::print("layout   {} rank(s): {}\n", world, layout_text(plan));
   fmt::print("steps    {} of {}{} tokens\n", plan.total_steps,
-             plan.run.data.packing ? "" : "about ", run_length(plan).tokens_per_step);
+             plan.run.data.packing ? "" : "about ", length.tokens_per_step);
   if (const auto switches = switches_of(plan.run.train.compat); !switches.empty())
     fmt::print("compat   {}\n", compat_text(switches));
   fmt::print("run dir  {}\n", plan.run.checkpoint.dir);

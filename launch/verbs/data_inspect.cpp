@@ -65,6 +65,9 @@ std::vector<InspectedPack> read_view(const DataView& view, const InspectArgument
     }
     first += rows;
   }
+  if (first == 0)
+    throw Error(ExitCode::kConfig, "--split",
+                fmt::format("expected data that are held out, got none in {}", a.target->path));
   if (a.row >= first) no_such_row(a, first, what, a.split);
   return read;
 }

@@ -61,8 +61,8 @@ ExitCode stats(const StatsArguments& a, const CommandLine& command) {
     fmt::print("{}\n", json.dump(1));
     return ExitCode::kDone;
   }
-  fmt::print("{}", to_table(all, a.histogram));
-  if (view.plan) fmt::print("{}", run_text(*view.plan, view.unit));
+  const std::string run = view.plan ? run_text(*view.plan, view.unit) : "";
+  fmt::print("{}{}", to_table(all, a.histogram), run);
   return ExitCode::kDone;
 }
 

@@ -19,7 +19,12 @@ namespace fs = std::filesystem;
 // Private, and removed with all that is in it.
 class TemporaryFolder {
  public:
-  TemporaryFolder() : path_((fs::temp_directory_path() / "inkstone-XXXXXX").string()) {
+  TemporaryFolder() {
+    std::error_code failed;
+    const fs::path parent = fs::temp_directory_path(failed);
+    if (failed)
+      throw Error(ExitCode::kIo, "TMPDIR", "expected a directory for temporary files, got none");
+    path_ = (parent / "inkstone-XXXXXX").string();
     if (::mkdtemp(path_.data()) == nullptr) throw system_error(path_, "make", errno);
   }
   ~TemporaryFolder() {
@@ -118,6 +123,7 @@ DataView view_store(const DataTarget& t, const std::shared_ptr<const TokenStore>
 
 // The folder goes before the view does: an open file outlives its name.
 DataView view_files(const DataTarget& t, bool quiet) {
+  install_signal_handlers();
   const TemporaryFolder folder;
   const std::shared_ptr<const Tokenizer> tokenizer = open_tokenizer(t.tokenizer);
   ProgressLine line(quiet);
@@ -134,7 +140,6 @@ DataView view_files(const DataTarget& t, bool quiet) {
   TrainSource files;
   files.path = t.path;
   files.format = parse_format_flag(t.format);
-  install_signal_handlers();
   return view_store(t, open_files(setup, files));
 }
 

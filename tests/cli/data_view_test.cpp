@@ -1,6 +1,9 @@
 // What `data inspect` and `data stats` say of a run file is what its training does; of files and
 // stores, what such a run would read.
 
+#include <signal.h>
+#include <unistd.h>
+
 #include <set>
 #include <sstream>
 
@@ -274,11 +277,41 @@ TEST_F(DataView, WhatCannotBeShownIsOneLine) {
   expect_error(call({"data", "inspect", "run.yaml", "--verify"}, {}), 2,
                {"--verify", "token store"});
   expect_error(call({"data", "stats", "rows.jsonl", "--ranks", "2"}, {}), 2, {"--ranks"});
+  expect_error(call({"data", "inspect", "run.yaml", "--split", "eval"}, {}), 2,
+               {"--split", "held out", "run.yaml"});
+  place_.write("empty.txt", "");
+  expect_error(call({"data", "stats", "empty.txt", "--tokenizer", "tok"}, {}), 3,
+               {"empty.txt: expected at least one training document"});
+  // As its training says it.
+  const std::vector<std::string> few = {"data.train=[{synthetic: {documents: 2, length: 10}}]",
+                                        "train.compat.sampler=true", "train.epochs=null",
+                                        "train.steps=5"};
+  expect_error(call({"data", "stats", "run.yaml"}, few), 3,
+               {"4 full packs, a global batch, got 0"});
+  expect_error(call({"train", "run.yaml", "--dry-run"}, few), 3, {"4 full packs, a global batch"});
+  fs::remove(place_ / "tmp");
+  expect_error(call({"data", "stats", "rows.jsonl"}, {}), 4, {"TMPDIR"});
+  fs::create_directory(place_ / "tmp");
   // Ids that the tokenizer does not have, as training would say it.
   place_.write("high.jsonl", "{\"tokens\": [1, 2, 300]}\n");
   for (const char* form : {"--skip-bad-rows", "--packed"})
     expect_error(call({"data", "inspect", "high.jsonl", "--tokenizer", "tok", form}, {}), 3,
                  {"high.jsonl:1", "0..299", "300"});
+}
+
+TEST_F(DataView, AStopWhileFilesAreTokenisedLeavesNothing) {
+  std::string rows;
+  for (int row = 0; row < 300'000; ++row)
+    rows += "{\"tokens\": [" + std::to_string(row % 90) + ", 5, 6, 7, 8, 9, 10, 11, 12, 13, 14]}\n";
+  place_.write("many.jsonl", rows);
+  ChildOptions options = place_.options();
+  options.variables["TMPDIR"] = (place_ / "tmp").string();
+  Child child(command_of({"data", "stats", "many.jsonl"}), options);
+  const auto end = std::chrono::steady_clock::now() + std::chrono::seconds(60);
+  while (fs::is_empty(place_ / "tmp") && std::chrono::steady_clock::now() < end) usleep(1000);
+  child.signal(SIGINT);
+  expect_error(child.wait(), 75, {"stopped while the text was tokenised"});
+  EXPECT_TRUE(fs::is_empty(place_ / "tmp"));
 }
 
 // The log of a run begins with its first pack, marks and names of specials and all.

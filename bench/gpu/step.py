@@ -24,6 +24,7 @@ that the program works, its times say nothing.
 
 import argparse
 import json
+import os
 import statistics
 import subprocess
 import sys
@@ -106,9 +107,10 @@ def rival_turn(folder: Path, case: Case, steps: int, extra: list, deadline: floa
     command = rival_command("train", folder, case, steps) + extra
     seconds = max(0.0, deadline - time.monotonic())
     pipes = {"stdout": subprocess.PIPE, "stderr": subprocess.PIPE, "text": True, "errors": "replace"}
+    environment = {"PYTORCH_ALLOC_CONF": "expandable_segments:True", **os.environ}  # less is lost between blocks
     try:
         with CardWatch() as card:
-            done = subprocess.run(command, **pipes, timeout=seconds)
+            done = subprocess.run(command, **pipes, env=environment, timeout=seconds)
     except subprocess.TimeoutExpired:
         return {"error": f"cut off after {seconds:.0f} s, at the end of the time"}
     if done.returncode != 0:
@@ -232,7 +234,10 @@ def print_side(name: str, side: dict) -> None:
     text += f"  micro-batch {side['micro']}"
     if side["card_mib"]:
         text += f"  {side['card_mib'] / 1024:.1f} GiB"
-    print(text + (f"  loss gap {side['loss_gap']:.1e}" if "loss_gap" in side else ""))
+    if "loss_gap" in side:
+        gap = side["loss_gap"]
+        text += "  loss not compared: no rival ran" if gap is None else f"  loss gap {gap:.1e}"
+    print(text)
 
 
 def write_results(arguments, case: Case, card: dict | None, sides: dict[str, list[dict]]) -> dict:
@@ -248,6 +253,8 @@ def write_results(arguments, case: Case, card: dict | None, sides: dict[str, lis
     }
     best = [result[name]["tokens_per_s"] for name in rivals if "tokens_per_s" in result.get(name, {})]
     ours = result.get("inkstone", {"error": "no turn"})
+    if rivals and reference is None and "error" not in ours:
+        ours["loss_gap"] = None
     if best and "error" not in ours:
         result["speed"] = ours["tokens_per_s"] / max(best)
     if arguments.json:

@@ -3,6 +3,7 @@
 #include <algorithm>
 
 #include "engine/core/error.h"
+#include "engine/io/cache_directory.h"
 #include "engine/io/choice_file.h"
 #include "engine/kernels/kernel.h"
 

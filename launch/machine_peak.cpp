@@ -2,7 +2,6 @@
 
 #include <algorithm>
 #include <chrono>
-#include <cstdlib>
 #include <filesystem>
 #include <fstream>
 #include <nlohmann/json.hpp>
@@ -12,6 +11,7 @@
 #include "engine/core/cpu_features.h"
 #include "engine/core/parallel_for.h"
 #include "engine/io/atomic_file.h"
+#include "engine/io/cache_directory.h"
 #include "engine/io/json.h"
 #include "engine/ops/linear.h"
 
@@ -39,11 +39,8 @@ GemmShape shape_for(const DeviceSeat& seat) {
 
 // Empty: this user has no place for a cache.
 fs::path cache_file() {
-  if (const char* cache = std::getenv("XDG_CACHE_HOME"); cache != nullptr && *cache != '\0')
-    return fs::path(cache) / "inkstone" / "peak.json";
-  if (const char* home = std::getenv("HOME"); home != nullptr && *home != '\0')
-    return fs::path(home) / ".cache" / "inkstone" / "peak.json";
-  return {};
+  const fs::path directory = cache_directory();
+  return directory.empty() ? directory : directory / "peak.json";
 }
 
 // Homes are shared between machines: the processor's name tells them apart.

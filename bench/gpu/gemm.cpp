@@ -2,6 +2,7 @@
 // of InternLM2 1.8B and 7B; for their heads the logits of a chunk and the gradients of a group
 // (engine/ops/lm_loss_chunk.h).
 #include "bench/gpu/bench.h"
+#include "engine/io/cache_directory.h"
 #include "engine/io/choice_file.h"
 #include "engine/kernels/tuning.h"
 #include "engine/ops/linear.h"

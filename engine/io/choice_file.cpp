@@ -1,7 +1,5 @@
 #include "engine/io/choice_file.h"
 
-#include <cstdlib>
-
 #include "engine/core/error.h"
 #include "engine/io/atomic_file.h"
 #include "engine/io/json.h"
@@ -29,16 +27,6 @@ std::optional<Choices> choices_from_json(const nlohmann::json& json, const std::
   Choices choices;
   for (const std::string& key : table.keys()) choices[key] = table.string(key);
   return choices;
-}
-
-std::filesystem::path cache_directory() {
-  const auto of = [](const char* variable) {
-    const char* value = std::getenv(variable);
-    return std::filesystem::path(value == nullptr ? "" : value);
-  };
-  if (const auto cache = of("XDG_CACHE_HOME"); cache.is_absolute()) return cache / "inkstone";
-  if (const auto home = of("HOME"); home.is_absolute()) return home / ".cache" / "inkstone";
-  return {};
 }
 
 ChoiceFile::ChoiceFile(const std::filesystem::path& directory, const std::string& kind,

@@ -24,9 +24,6 @@ using Choices = std::map<std::string, std::string>;
                                                        const std::string& machine,
                                                        const std::string& place);
 
-// $XDG_CACHE_HOME/inkstone, ~/.cache/inkstone; empty where neither variable is set.
-[[nodiscard]] std::filesystem::path cache_directory();
-
 class ChoiceFile {
  public:
   // <directory>/<kind>-<hash of machine>.json; an empty directory keeps nothing.

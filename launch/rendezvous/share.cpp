@@ -12,7 +12,7 @@ namespace ink {
 namespace {
 
 // A rank that chose another algorithm than its peers hangs or adds in another order.
-constexpr std::array kVariables = {"NCCL_ALGO", "NCCL_PROTO", "OMPI_MCA_coll"};
+constexpr std::array kVariables = {"NCCL_ALGO", "NCCL_PROTO", "NCCL_NVLS_ENABLE", "OMPI_MCA_coll"};
 
 // Where two dumps part: the lines of both, each behind the keys that it lies below.
 struct Difference {

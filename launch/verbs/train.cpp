@@ -25,6 +25,7 @@
 #include "launch/verbs/value_flags.h"
 #include "launch/verbs/verb.h"
 #include "parallel/comm/device_group.h"
+#include "parallel/comm/nccl_order.h"
 
 namespace ink {
 namespace {
@@ -178,7 +179,11 @@ ExitCode train(Launch& launch, PeerWatch& watch, const TrainArguments& arguments
   const ModelPlan model = plan.model;
   std::unique_ptr<RankDevice> device;
   agreed(launch, [&] { device = std::make_unique<RankDevice>(run, seat); });
-  agreed(launch, [&] { require_device_transport(seat.device, launch.size); });
+  agreed(launch, [&] {
+    if (run.train.deterministic && seat.device == Device::kCuda && launch.size > 1)
+      pin_nccl_order();
+    require_device_transport(seat.device, launch.size);
+  });
   with_memory_levers(model, run, [&] { device->meet(*launch.world, launch.options); });
   std::unique_ptr<Session> session;
   std::optional<nlohmann::json> state;

@@ -63,12 +63,23 @@ class Files {
   std::map<std::string, SafetensorsReader> files_;
 };
 
+// Weights in another type: a card without bf16 computes and saves in fp16 where the run file says
+// bf16.
+std::string hint_for(const ManifestTensor& saved, const StateTensor& wanted) {
+  if (saved.shape != wanted.parameter->shape || !wanted.name.starts_with("param/")) return {};
+  const DType dtype = saved.dtype;
+  return fmt::format("model.dtype: {} goes on from it", dtype == DType::kF16    ? "fp16"
+                                                        : dtype == DType::kBF16 ? "bf16"
+                                                                                : "fp32");
+}
+
 void check_kind(const ManifestTensor& saved, const StateTensor& wanted, const std::string& place) {
   if (saved.shape == wanted.parameter->shape && saved.dtype == wanted.tensor.dtype()) return;
   throw Error(
       ExitCode::kBadInput, place,
       fmt::format("{}: expected {} {}, got {} {}", wanted.name, name_of(wanted.tensor.dtype()),
-                  wanted.parameter->shape.str(), name_of(saved.dtype), saved.shape.str()));
+                  wanted.parameter->shape.str(), name_of(saved.dtype), saved.shape.str()),
+      hint_for(saved, wanted));
 }
 
 }  // namespace

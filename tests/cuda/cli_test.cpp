@@ -250,6 +250,20 @@ TEST_F(CudaRun, MemoryThatRunsOutNamesTagsAndLevers) {
 
 #ifdef INKSTONE_CUDA_ON_CPU_TEST
 
+// A step is read when the next one has been issued, which took the emulated card as long, or before
+// a save, when nothing is left to wait for.
+TEST_F(CudaRun, AStepTakesItsOwnTime) {
+  for (const char* streams : {"at once", "late"}) {
+    expect_done(run({"train", "run.yaml", "--out", streams}, {{"EMULATED_STREAMS", streams}}));
+    std::vector<double> seconds;
+    for (const json& row : step_rows(place_ / streams))
+      seconds.push_back(row.at("step_time").get<double>());
+    ASSERT_EQ(seconds.size(), 4u);
+    const auto [least, most] = std::ranges::minmax(seconds);
+    EXPECT_LT(most, 50 * least) << testing::PrintToString(seconds);
+  }
+}
+
 TEST_F(CudaRun, AutoTakesTheCardThatIsThere) {
   expect_done(run({"train", "run.yaml", "--out", "card", "train.device=auto", "train.steps=2"}));
   EXPECT_NE(first_row(place_, "card", "run")["devices"].get<std::string>().find("CUDA on CPU"),
@@ -384,14 +398,23 @@ TEST_F(CudaRun, CardsWithoutBf16ComputeInF16) {
   EXPECT_NE(result.err.find("has no bf16: computing in fp16 with loss scaling"), std::string::npos)
       << result.err;
   EXPECT_EQ(step_columns(place_ / "run").size(), 4u);
+  // A newer card goes on with what was saved.
+  const auto resume = [&](const std::string& dtype) {
+    return run({"train", "run.yaml", "--out", "run", "--resume", "--quiet", "train.steps=5",
+                "model.dtype=" + dtype});
+  };
+  expect_error(resume("bf16"), 3, {"expected bf16", "got f16", "hint: model.dtype: fp16"});
+  expect_done(resume("fp16"));
+  EXPECT_EQ(step_columns(place_ / "run").size(), 5u);
 }
 
 // Ranks that somebody starts one by one, each with the instance that it is shown.
 class MigRanks : public CudaRun {
  protected:
   // busy: the rank whose card another process has for itself.
-  [[nodiscard]] ChildResult run_ranks(const std::vector<std::string>& instances,
-                                      size_t busy = SIZE_MAX) const {
+  [[nodiscard]] ChildResult run_ranks(
+      const std::vector<std::string>& instances, size_t busy = SIZE_MAX,
+      const std::map<std::string, std::string>& variables = {}) const {
     std::string folder = (place_ / "meeting-XXXXXX").string();
     EXPECT_NE(mkdtemp(folder.data()), nullptr);
     std::vector<std::unique_ptr<Child>> ranks;
@@ -402,6 +425,7 @@ class MigRanks : public CudaRun {
       options.variables["INKSTONE_RANK"] = std::to_string(rank);
       options.variables["EMULATED_INSTANCE"] = instances[rank];
       if (rank == busy) options.variables["EMULATED_BUSY"] = "46";
+      for (const auto& [name, value] : variables) options.variables[name] = value;
       ranks.push_back(
           std::make_unique<Child>(command_of({"train", "run.yaml", "--out", "run"}), options));
     }
@@ -442,6 +466,20 @@ TEST_F(MigRanks, ACardThatIsTakenEndsAllRanks) {
   expect_rank_error(run_ranks({"0.0", "1.0"}, 1), 2,
                     {"train.device: [cudaSetDevice] cudaErrorDevicesUnavailable",
                      "another process has the card for itself"});
+}
+
+// What cannot be pinned is refused, before NCCL is asked for anything.
+TEST_F(MigRanks, SumsBySwitchesAreNotDeterministic) {
+  std::string train = kTrain;
+  place_.write_run(train.insert(train.find("device:"), "deterministic: true, "));
+  for (const auto& [name, value] : std::map<std::string, std::string>{
+           {"NCCL_NVLS_ENABLE", "1"}, {"NCCL_ALGO", "Ring,NVLSTree"}})
+    expect_rank_error(run_ranks({"0.0", "1.0"}, SIZE_MAX, {{name, value}}), 2,
+                      {name, "beside train.deterministic, got '" + value + "'"});
+  for (const auto& [name, value] : std::map<std::string, std::string>{
+           {"NCCL_NVLS_ENABLE", "0"}, {"NCCL_ALGO", "^NVLS,NVLSTree"}})
+    expect_rank_error(run_ranks({"0.0", "1.0"}, SIZE_MAX, {{name, value}}), 2,
+                      {"this build has no NCCL"});
 }
 
 #ifdef INKSTONE_MPI

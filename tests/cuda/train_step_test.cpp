@@ -9,6 +9,7 @@
 #include <string_view>
 
 #include "engine/ops/attention.h"
+#include "engine/tensor/cuda_backend.h"
 #include "engine/tensor/out_of_memory.h"
 #include "parallel/comm/self_group.h"
 #include "tests/cuda/card.h"
@@ -112,6 +113,41 @@ class CudaTrainStep : public testing::Test {
   Fixture fixture_;
   std::unique_ptr<ProcessGroup> alone_ = make_self_group();
 };
+
+// Looked at by every wait of the host for the card.
+class Waits final : public HostWaitGuard {
+ public:
+  explicit Waits(Runtime& runtime) : backend_(static_cast<CudaBackend&>(runtime.backend())) {
+    backend_.add_guard(*this);
+  }
+  ~Waits() override { backend_.remove_guard(*this); }
+  Waits(const Waits&) = delete;
+  Waits& operator=(const Waits&) = delete;
+  void look() override { ++count; }
+  int64_t count = 0;
+
+ private:
+  CudaBackend& backend_;
+};
+
+TEST_F(CudaTrainStep, AStepIsIssuedWithoutAWait) {
+  for (const bool graphs : {false, true}) {
+    TraineeOptions options = graphs ? recorded_once() : on_card(false);
+    Trainee trainee(golden_, *alone_, options);
+    Waits waits(trainee.runtime());
+    for (int64_t step = 0; step < 3; ++step) {
+      const std::vector<HostBatch> batches = micro_batches(step);
+      const int64_t before = waits.count;
+      trainee.step().start(
+          {.micro_batches = batches, .trained = fixture_.trained(step), .step = step + 1});
+      EXPECT_EQ(waits.count, before) << "step " << step + 1 << (graphs ? ", recorded" : "");
+      if (step == 0) continue;
+      static_cast<void>(trainee.step().finish());
+      EXPECT_GT(waits.count, before) << "nothing was counted";
+    }
+    static_cast<void>(trainee.step().finish());
+  }
+}
 
 // Two kinds: the first micro-batch of a step, and the one that finds gradients. Both are seen in
 // step 1, recorded and launched in step 2. Dropout draws by the step number on the device.

@@ -47,5 +47,19 @@ TEST(MachinePeak, ACacheThatCannotBeWrittenIsNoError) {
   unsetenv("XDG_CACHE_HOME");
 }
 
+// The standard has it so: base directories are absolute.
+TEST(MachinePeak, ARelativeCacheIsNone) {
+  const TemporaryFolder home;
+  setenv("XDG_CACHE_HOME", "relative", 1);
+  const char* before = getenv("HOME");
+  const std::string kept = before == nullptr ? "" : before;
+  setenv("HOME", home.path().c_str(), 1);
+  static_cast<void>(raise_peak({}, DType::kF32, 1.0));
+  EXPECT_TRUE(std::filesystem::exists(home / ".cache/inkstone/peak.json"));
+  EXPECT_FALSE(std::filesystem::exists("relative"));
+  setenv("HOME", kept.c_str(), 1);
+  unsetenv("XDG_CACHE_HOME");
+}
+
 }  // namespace
 }  // namespace ink

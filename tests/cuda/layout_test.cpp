@@ -7,6 +7,7 @@
 #include <algorithm>
 #include <optional>
 
+#include "launch/trainer/nan_gradient.h"
 #include "tests/cuda/card.h"
 #include "tests/support/compare.h"
 #include "tests/support/group_ranks.h"
@@ -240,6 +241,47 @@ TEST(CudaLayoutBits, ARecordingThatIsGivenUpChangesNothing) {
   EXPECT_EQ(ways[0].launches, 0);
   EXPECT_NE(ways[0].note.find("not recorded"), std::string::npos) << ways[0].note;
   EXPECT_EQ(ways[1].launches, 2);
+}
+
+// One rank has a gradient that is not a number: all skip the step, and go on alike.
+TEST(CudaLayoutSkip, AllRanksSkipWhatOneCannotUse) {
+  const Cards there(true);
+  if (const std::string why = why_no_card(2); !why.empty()) GTEST_SKIP() << why;
+  const Golden golden("internlm2");
+  const Fixture fixture;
+  std::vector<StepState> states(2);
+  std::vector<NamedValues> parameters(2);
+  run_group(2, [&](ProcessGroup& host) {
+    TraineeOptions options;
+    options.device = Device::kCuda;
+    options.ordinal = host.rank();
+    options.compute = DType::kF16;
+    Trainee trainee(golden, host, options);
+    const NamedValues start = trainee.parameters();
+    const std::vector<HostBatch> mine{fixture.pack(0, {host.rank()})};
+    const auto step = [&](int64_t number, const std::function<void()>& spoil) {
+      return trainee.step().run(mine, fixture.trained(0), number, spoil);
+    };
+    const auto spoil = [&] { write_nan_gradient(trainee.table()); };
+    for (int64_t number = 1; number <= 2; ++number) {
+      const StepResult skipped = step(number, host.rank() == 1 ? spoil : std::function<void()>{});
+      EXPECT_EQ(skipped.state.skip, 1) << "rank " << host.rank();
+      EXPECT_EQ(skipped.state.skipped, number);
+      EXPECT_EQ(skipped.state.updates, 0);
+      EXPECT_FALSE(skipped.bad_gradient.empty());
+    }
+    EXPECT_EQ(trainee.parameters(), start);
+    const auto rank = static_cast<size_t>(host.rank());
+    states[rank] = step(3, {}).state;
+    parameters[rank] = trainee.parameters();
+    EXPECT_NE(parameters[rank], start);
+  });
+  EXPECT_EQ(states[0].loss_scale, 32768) << "two overflows in a row halve it";
+  EXPECT_EQ(states[0].updates, 1);
+  EXPECT_EQ(states[1].loss_scale, states[0].loss_scale);
+  EXPECT_EQ(states[1].grad_norm, states[0].grad_norm);
+  EXPECT_EQ(states[1].updates, states[0].updates);
+  EXPECT_EQ(parameters[1], parameters[0]);
 }
 
 }  // namespace

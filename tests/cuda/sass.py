@@ -34,7 +34,6 @@ NARROW = {
     "elementwise:sum_partial": "few partial sums",
     "linear_rows:add_chunks": "few partial sums",
     "linear_rows:fill": "rows of any stride",
-    "linear_rows:sum_chunks": "columns of a gradient, one per thread, coalesced",
     "rms_norm_weight:sum_partial": "few partial sums",
     "rope:angles_of": "bound by double-precision sines, once per batch",
     "step_state:add_chunks": "few partial sums",

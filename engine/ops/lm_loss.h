@@ -1,8 +1,8 @@
-// The head and the cross-entropy in one: full logits never exist. For every trained token t (label
-// >= 0)
-//   loss += weight_t / divisor * [ (1 - s) * (lse - logit[label]) + s * (lse - mean logit) + z *
-//   lse^2 ]
-// with logits = x * W^T in f32, s = label smoothing, z = z-loss weight.
+// The head and the cross-entropy in one: full logits never exist. logits = x * W^T in f32; of every
+// trained token t (label >= 0), with s = label smoothing and z = z-loss weight:
+//
+//   token_loss_t = (1 - s) * (lse - logit[label]) + s * (lse - mean logit) + z * lse^2
+//   loss += token_loss_t * weight_t / divisor
 //
 // The rows are worked on in chunks (lm_loss_chunk.h): logits, loss and both gradients of a chunk,
 // on a card of a few chunks, are made together (the logits are computed once), so backward only
@@ -35,8 +35,8 @@ struct LmLossOptions {
 
 struct LmLoss {
   Tensor loss;          // scalar, f32 (f64 for f64), already divided
-  Tensor token_loss_T;  // f32 (f64): the bracket above for every token (its cross-entropy when s =
-                        // z = 0), before weights and divisor, 0 where not trained
+  Tensor token_loss_T;  // f32 (f64): the formula above (cross-entropy when s = z = 0), before
+                        // weights and divisor, 0 where not trained
   Tensor correct_T;     // i32: 1 where the arg max is the label
 };
 

@@ -1,12 +1,12 @@
 // The state of the optimizer's clock, in one small struct on the device.
 //
 // A kernel advances it from the gradient norm, so the host may read the loss a step late and still
-// never advance a schedule on a skipped step. t below is the 0-based update index; a skipped step
-// does not advance it. Warm-up: lr * (t + 1) / w for t < w. After it, with progress q = (t - w) /
-// (T - w):
-//   cosine: min + (lr - min) * (1 + cos(pi q)) / 2       linear: lr + (min - lr) * q constant: lr
-//   wsd: lr until T - D, then with p = (t - (T - D)) / D: linear lr + (min - lr) p | cosine | min +
-//   (lr - min)(1 - sqrt p)
+// never advance a schedule on a skipped step; t, the 0-based update index, stands still on one.
+// Warm-up: lr * (t + 1) / w for t < w. After it min + (lr - min) * f, where f is 1 for a constant,
+// and of q = (t - w) / (T - w), or of q = (t - (T - D)) / D for wsd, which is 1 before:
+//   linear: 1 - q
+//   cosine: (1 + cos(pi q)) / 2
+//   sqrt:   1 - sqrt(q)
 #pragma once
 
 #include <cmath>

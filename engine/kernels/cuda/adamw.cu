@@ -1,11 +1,12 @@
 // AdamW in one pass over all parameters; formula in engine/ops/adamw.h.
 //
-// Every element of gradient, parameter, master and moments is read once and all but the gradient
-// are written once: 14 bytes an element with everything in bf16, 16 with an f32 gradient, 28 with
-// an f32 parameter and moments, 32 with a bf16 parameter and its master besides. About 20 flops,
-// and 25 integer operations of Philox where anything is rounded stochastically. A thread takes 4
-// elements at a time, 16 bytes of f32 and 8 of 16-bit values, so that a warp moves whole sectors of
-// both; with a misaligned operand or odd first element it takes one.
+// Every element of gradient, moments and parameter is read once and all but the gradient are
+// written once; a parameter with a master is only written, its master both: 14 bytes an element
+// with everything in bf16, 16 with an f32 gradient, 28 with everything in f32, 30 with a bf16
+// parameter beside its master. About 20 flops, and 25 integer operations of Philox where anything
+// is rounded stochastically. A thread takes 4 elements at a time, 16 bytes of f32 and 8 of 16-bit
+// values, so that a warp moves whole sectors of both; with a misaligned operand or odd first
+// element it takes one.
 //
 // Random words as on the CPU: element e takes word e % 4 of philox(key, e / 4, update); m rounds by
 // its low half, v by its high half, the parameter by the middle.

@@ -81,7 +81,8 @@ void run_tiles(const AttentionForward& p) {
 
 template <bool kPaged>
 void run(const AttentionForward& p) {
-  // 32 rows per warp read a tile of keys once for two fragments; 64 KiB hold them twice on sm_80.
+  // 32 rows per warp read a tile of keys once for two fragments. 48 KiB at most, so that shared
+  // memory has room for three blocks on sm_80; 16 rows leave room on sm_75 for tiles of 64 keys.
   const bool two_fragments = cuda_backend(p.out_TC).capability() >= 80;
   visit_flash(p.out_TC.dtype(), p.q.head_dim, [&]<class T, int kDim>() {
     if (two_fragments) {
@@ -114,7 +115,7 @@ void cached(const HeadsView& q, const KvCacheView& cache, Tensor& out_TC) {
 
 // A prompt. Single tokens leave most rows of a tile empty: they are a matter of memory bandwidth.
 bool takes_cached(const HeadsView& q, const KvCacheView& cache, Tensor&) {
-  return !single_tokens(q, cache) && flash_takes(q, {cache.k, q.head_dim}, {cache.v, q.head_dim});
+  return !generates(q, cache) && flash_takes(q, {cache.k, q.head_dim}, {cache.v, q.head_dim});
 }
 
 REGISTER_KERNEL(attention_forward, kCuda, flash_mma, forward, .priority = 10,

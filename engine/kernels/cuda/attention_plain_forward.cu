@@ -221,7 +221,7 @@ void cached(const HeadsView& q, const KvCacheView& cache, Tensor& out_TC) {
              .sequences = sequences_of(cache),
              .key_rows = key_rows_of(cache)},
             "attention_cached", cache.block_table.cols() * cache.block,
-            single_tokens(q, cache) ? kSplit : kNoSplit);
+            generates(q, cache) ? kSplit : kNoSplit);
 }
 
 REGISTER_KERNEL(attention_forward, kCuda, plain, forward);

@@ -118,9 +118,10 @@ struct AttentionSequences {
           static_cast<int32_t>(cache.cached_lengths.numel())};
 }
 
-// Does a call bring about one new token per sequence?
-[[nodiscard]] inline bool single_tokens(const HeadsView& q, const KvCacheView& cache) {
-  return q.x_TC.rows() <= 2 * cache.cached_lengths.numel();
+// Generation, not a prompt: few new tokens per sequence, on average.
+inline constexpr int64_t kMaxGenerated = 2;
+[[nodiscard]] inline bool generates(const HeadsView& q, const KvCacheView& cache) {
+  return q.x_TC.rows() <= kMaxGenerated * cache.cached_lengths.numel();
 }
 
 enum class TileOf : uint8_t {

@@ -28,8 +28,11 @@ static_assert(ptx::kWarpgroup == kFlashThreads, "one warpgroup loads tiles");
 // written to shared memory before is seen by all.
 template <class Produce, class Consume>
 __device__ __forceinline__ void split_warpgroups(Produce produce, Consume consume) {
-  // Together 65536 for 384 threads: the compiler's even share is 168.
-  constexpr int kProducerRegisters = 40, kConsumerRegisters = 232;
+  // A block of 384 threads is given 168 each (of 65536, in steps of 8). More than their sum taken
+  // would wait for ever.
+  constexpr int kEvenShare = 168, kProducerRegisters = 40, kConsumerRegisters = 232;
+  static_assert(kProducerRegisters + kConsumers * kConsumerRegisters <=
+                (1 + kConsumers) * kEvenShare);
   __syncthreads();
   // From one lane, so that the compiler sees one value for the warp.
   const int warpgroup = __shfl_sync(kFullMask, thread_of_block() / ptx::kWarpgroup, 0);

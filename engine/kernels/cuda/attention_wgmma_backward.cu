@@ -3,9 +3,8 @@
 // (wgmma). Compiled for sm_90a alone (engine/CMakeLists.txt).
 //
 // 14 D flops per visible pair, of which 10 D count by the usual convention: with 60% of the tensor
-// cores' 989 TF an H100 would reach 420 TF (estimate), cuDNN was measured at 474 to 581 on an H200
-// for documents of 4K to 32K. cuDNN and FlashAttention-3 add dQ across blocks of keys, which saves
-// the second pass and gives up the order of its sums.
+// cores' 989 TF an H100 would reach 420 TF (estimate). cuDNN and FlashAttention-3 add dQ across
+// blocks of keys, which saves the second pass and gives up the order of its sums.
 #include "engine/kernels/cuda/attention_backward.h"
 #include "engine/kernels/cuda/attention_flash.h"
 

@@ -68,11 +68,33 @@ ordered_json describe_cards(const Machine& machine, const DevicePlatform& cuda) 
           {"cards", std::move(cards)}};
 }
 
+// Where it is measured, and why a card that is there is not used.
+struct Patient {
+  DeviceSeat seat;
+  std::unique_ptr<Runtime> runtime;
+  std::optional<Missing> refused;
+};
+
+// A card that another process has for itself, or has filled, is a finding and no end.
+Patient open_device(DeviceChoice wanted) {
+  Patient patient{.seat = choose_device(wanted)};
+  try {
+    patient.runtime = std::make_unique<Runtime>(RuntimeOptions{}, patient.seat.make());
+  } catch (const Error& error) {
+    const bool theirs = error.code() == ExitCode::kConfig || error.code() == ExitCode::kOutOfMemory;
+    if (wanted != DeviceChoice::kAuto || !theirs) throw;
+    patient.refused = {fmt::format("a usable card: {}", error.what()), error.hint()};
+    patient.seat = choose_device(DeviceChoice::kCpu);
+    patient.runtime = std::make_unique<Runtime>();
+  }
+  return patient;
+}
+
 ordered_json examine(DeviceChoice wanted) {
   const Machine machine = look_at_machine();
   const DevicePlatform cuda = device_platform(Device::kCuda);
-  const DeviceSeat seat = choose_device(wanted);
-  Runtime runtime({}, seat.make());
+  const Patient patient = open_device(wanted);
+  const DeviceSeat& seat = patient.seat;
   ordered_json result;
   result["version"] = INKSTONE_VERSION;
   result["processor"] = machine.processor;
@@ -88,7 +110,7 @@ ordered_json examine(DeviceChoice wanted) {
   result["mpirun"] = machine.mpirun;
   result["gemm_flops_per_s"] = {{"f32", measure_peak(seat, DType::kF32)},
                                 {"bf16", measure_peak(seat, DType::kBF16)}};
-  result["copy_bytes_per_s"] = copy_bandwidth(runtime, seat);
+  result["copy_bytes_per_s"] = copy_bandwidth(*patient.runtime, seat);
   ordered_json kernels = ordered_json::array();
   for (const KernelUse& use : kernels_in_use(seat))
     kernels.push_back({{"slot", use.slot},
@@ -97,8 +119,9 @@ ordered_json examine(DeviceChoice wanted) {
                        {"refused", use.refused}});
   result["kernels"] = std::move(kernels);
   ordered_json missing = ordered_json::array();
-  for (const Missing& one : what_is_missing(machine, cuda))
-    missing.push_back({{"what", one.what}, {"remedy", one.remedy}});
+  std::vector<Missing> all = what_is_missing(machine, cuda);
+  if (patient.refused) all.push_back(*patient.refused);
+  for (const Missing& one : all) missing.push_back({{"what", one.what}, {"remedy", one.remedy}});
   result["missing"] = std::move(missing);
   return result;
 }

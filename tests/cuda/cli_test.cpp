@@ -299,6 +299,24 @@ TEST_F(CudaRun, ACardThatIsTooOldIsNotUsed) {
   EXPECT_NE(doctor.out.find("missing: a usable card: " + why), std::string::npos) << doctor.out;
 }
 
+// Only who asks for the card is refused.
+TEST_F(CudaRun, TheDoctorTellsOfACardThatIsTaken) {
+  const std::map<std::string, std::string> busy = {{"EMULATED_BUSY", "46"}};
+  const ChildResult doctor = run({"doctor", "--json"}, busy);
+  ASSERT_EQ(doctor.code, 0) << doctor.err;
+  const json said = json::parse(doctor.out);
+  EXPECT_EQ(said["cuda"]["cards"].size(), 1u) << doctor.out;
+  EXPECT_TRUE(said["device"].get<std::string>().starts_with("cpu")) << doctor.out;
+  EXPECT_NE(doctor.out.find("a usable card: [cudaSetDevice] cudaErrorDevicesUnavailable"),
+            std::string::npos)
+      << doctor.out;
+  EXPECT_NE(doctor.out.find("another process has the card for itself"), std::string::npos);
+  for (const std::vector<std::string>& asked :
+       {std::vector<std::string>{"doctor", "--device", "cuda"},
+        {"train", "run.yaml", "--out", "run", "train.device=auto"}})
+    expect_error(run(asked, busy), 2, {"cudaErrorDevicesUnavailable", "another process"});
+}
+
 // A kernel that the run file names runs where it can; where not, the log says so.
 TEST_F(CudaRun, AKernelThatCannotBeHadIsToldOnce) {
   const ChildResult result = run({"train", "run.yaml", "--out", "run", "train.steps=3",

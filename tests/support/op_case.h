@@ -42,10 +42,12 @@ struct OpInput {
   std::optional<bool> per_row = {};  // default: all but parameters
 };
 
-// Relative Frobenius distances, per output and per gradient.
+// Relative Frobenius distances, per output and per gradient. Those of 16 bits are twice the error
+// of an op of torch (2.11, on the processor) that rounds nothing but its result, which every one
+// does: 1.65e-3 in bf16 and 2.05e-4 in f16, measured with linear.
 struct Tolerance {
-  double f64 = 1e-12, f32 = 1e-6, bf16 = 1e-2, f16 = 2e-3;
-  double gradient_f32 = 1e-5, gradient_bf16 = 2e-2, gradient_f16 = 4e-3;
+  double f64 = 1e-12, f32 = 1e-6, bf16 = 3.3e-3, f16 = 4.1e-4;
+  double gradient_f32 = 1e-5, gradient_bf16 = 3.3e-3, gradient_f16 = 4.1e-4;
   double finite_difference = 1e-5;
 };
 

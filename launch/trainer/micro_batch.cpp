@@ -38,8 +38,7 @@ MicroBatch::MicroBatch(Runtime& runtime, const Decoder& model, const ParameterTa
       table_(table),
       options_(options),
       pooled_(options.graphs && runtime.device() == Device::kCuda),
-      recording_(pooled_),
-      documents_(options.documents) {}
+      recording_(pooled_) {}
 
 void MicroBatch::run(const HostBatch& host, const LmLossOptions& loss_options, int64_t step,
                      Reducer* reducer, Tensor& loss) {
@@ -87,34 +86,40 @@ Tensor MicroBatch::compute(const Batch& batch, const LmLossOptions& loss_options
   return out.loss.detach();
 }
 
-HostBatch MicroBatch::in_shape(HostBatch host) {
+HostBatch MicroBatch::in_shape(HostBatch host) const {
   if (runtime_.device() == Device::kCpu) return host;
-  if (document_count(host) > documents_)
-    documents_ = static_cast<int64_t>(std::bit_ceil(static_cast<uint64_t>(document_count(host))));
-  host.cu_seqlens.resize(static_cast<size_t>(documents_ + 1), host.cu_seqlens.back());
+  const uint64_t documents = std::bit_ceil(static_cast<uint64_t>(document_count(host)));
+  host.cu_seqlens.resize(documents + 1, host.cu_seqlens.back());
   if (options_.max_length > 0) host.max_seqlen = static_cast<int32_t>(options_.max_length);
   return host;
 }
 
-// Into the memory of the micro-batch before, or, when the shape is another one, into new memory,
-// which makes recordings useless.
+// Into the memory of the micro-batch before, or, when it does not fit there, into new memory, which
+// makes recordings useless.
 void MicroBatch::load(const HostBatch& host, const LmLossOptions& loss_options, int64_t step) {
   const HostBatch padded = in_shape(host);
   const bool fits = inputs_.tokens_T.defined() && inputs_.tokens_T.numel() == host.size() &&
                     inputs_.loss_weight_T.defined() == !host.loss_weight.empty() &&
-                    document_count(padded) == inputs_.documents.cu_seqlens.numel() - 1;
-  if (fits) {
-    refill(inputs_, padded);
-  } else {
+                    padded.max_seqlen == inputs_.documents.max_seqlen;
+  if (!fits) {
     recordings_.clear();
+    cu_seqlens_.clear();
     inputs_ = to_device(runtime_, padded, loss_options.divisor, step);
     inputs_.step_state = loss_options.step_state;
+    cu_seqlens_[document_count(padded)] = inputs_.documents.cu_seqlens;
+    return;
   }
+  Tensor& borders = cu_seqlens_[document_count(padded)];
+  if (!borders.defined()) borders = to_tensor(runtime_, padded.cu_seqlens);
+  inputs_.documents.cu_seqlens = borders;
+  refill(inputs_, padded);
 }
 
 MicroBatch::Recording* MicroBatch::recorded(const LmLossOptions& loss_options, Reducer* reducer) {
   if (!recording_) return nullptr;
-  Recording& recording = recordings_[{.reduced = reducer != nullptr, .gradients = gradients()}];
+  Recording& recording = recordings_[{.documents = inputs_.documents.cu_seqlens.numel() - 1,
+                                      .reduced = reducer != nullptr,
+                                      .gradients = gradients()}];
   if (!std::exchange(recording.seen, true)) return nullptr;
   if (!recording.graph) record(recording, loss_options, reducer);
   if (recording_) return &recording;

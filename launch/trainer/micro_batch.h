@@ -1,12 +1,13 @@
 // Forward and backward of micro-batches on one rank.
 //
-// A device that records (CUDA) gets every micro-batch in the same memory and shape, T tokens and
-// borders padded to a capacity with empty documents: the first of a kind runs as it comes, the
-// second is recorded, and from then on the recording is launched as a whole. Kinds differ in the
-// gradients that a micro-batch finds to add to, and in whether it is reduced. What changes from
-// step to step is read on the device (StepState). Where a recording is not possible, micro-batches
-// go on as they come in the same memory, and take_note() says why; memory that runs out in a
-// recording is an error like everywhere.
+// A device that records (CUDA) gets every micro-batch of T tokens in the same memory, its borders
+// padded with empty documents to a power of two: the first of a kind runs as it comes, the second
+// is recorded, and from then on the recording is launched as a whole. Kinds differ in the number of
+// documents, in the gradients that a micro-batch finds to add to, and in whether it is reduced.
+// (One kind for the most documents that a pack may hold would cost more: kernels start blocks for
+// the empty ones too.) What changes from step to step is read on the device (StepState). Where a
+// recording is not possible, micro-batches go on as they come in the same memory, and take_note()
+// says why; memory that runs out in a recording is an error like everywhere.
 #pragma once
 
 #include <functional>
@@ -28,7 +29,6 @@ struct MicroBatchOptions {
   uint64_t seed = 0;        // of dropout
   bool graphs = false;      // record on devices that can
   int64_t max_length = 0;   // no document is longer; 0: as each micro-batch says
-  int64_t documents = 0;    // no micro-batch has more; 0: not known
   bool keep_scores = false;
 };
 
@@ -42,9 +42,9 @@ class MicroBatch {
   // backward finishes them, always the same one; none: they stay as they are.
   void run(const HostBatch& host, const LmLossOptions& loss_options, int64_t step, Reducer* reducer,
            Tensor& loss);
-  // On a card: with empty documents up to a capacity, and the longest as if it were max_length, so
-  // that kernels which are built or recorded for a shape (cuDNN, graphs) see one.
-  [[nodiscard]] HostBatch in_shape(HostBatch host);
+  // On a card: with empty documents up to a power of two, and the longest as if it were max_length,
+  // so that kernels which are built or recorded for a shape (cuDNN, graphs) see few.
+  [[nodiscard]] HostBatch in_shape(HostBatch host) const;
   // Other work of the device between two micro-batches (evaluation), in the memory that recordings
   // write to, so that it needs none beside it. What `work` allocates is gone when it ends.
   void between(const std::function<void()>& work);
@@ -65,6 +65,7 @@ class MicroBatch {
     std::vector<bool> gradients_after;
   };
   struct Kind {
+    int64_t documents = 0;
     bool reduced = false;
     std::vector<bool> gradients;  // of all parameters: is there one?
     friend auto operator<=>(const Kind&, const Kind&) = default;
@@ -84,9 +85,10 @@ class MicroBatch {
   MicroBatchOptions options_;
   // What the pools of recordings have taken stays theirs: once begun, they are used to the end.
   const bool pooled_;
-  bool recording_;     // not given up
-  Batch inputs_;       // where recordings find their micro-batch
-  int64_t documents_;  // capacity; one that was not known is exceeded and doubled
+  bool recording_;  // not given up
+  // Where recordings find their micro-batch, its borders in the tensor of their number.
+  Batch inputs_;
+  std::map<int64_t, Tensor> cu_seqlens_;
   std::map<Kind, Recording> recordings_;
   std::string note_;
   int64_t launches_ = 0;

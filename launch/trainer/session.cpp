@@ -45,7 +45,6 @@ TrainStepOptions step_options_of(const SessionPlan& plan) {
           .seed = static_cast<uint64_t>(plan.run.train.seed),
           .graphs = plan.run.train.cuda_graph,
           .max_length = plan.run.data.max_length,
-          .documents = plan.run.train.micro_batch_size * plan.data.most_segments(),
           .type_of_source = type_of_source(plan)};
 }
 

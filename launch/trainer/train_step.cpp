@@ -54,7 +54,6 @@ TrainStep::TrainStep(Runtime& runtime, const Decoder& model, ParameterTable& tab
                     .seed = options.seed,
                     .graphs = options.graphs,
                     .max_length = options.max_length,
-                    .documents = options.documents,
                     .keep_scores = !options.type_of_source.empty()}) {
   options_.keep_gradients |= options.graphs && runtime.device() == Device::kCuda;
   if (options_.keep_gradients) table.place_gradients(runtime);

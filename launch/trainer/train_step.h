@@ -45,7 +45,6 @@ struct TrainStepOptions {
   bool keep_gradients = false;
   bool graphs = false;     // record micro-batches on devices that can; keeps gradients
   int64_t max_length = 0;  // of a document; 0: as each micro-batch says
-  int64_t documents = 0;   // of a micro-batch, at most; 0: not known
   // Type of the text of every source; not empty: a step also tells losses and accuracy by type.
   std::vector<int64_t> type_of_source = {};
 };

@@ -101,7 +101,7 @@ std::vector<Trace> train(const Layout& layout, std::vector<Ways>* ways = nullptr
     options.ordinal = layout.device == Device::kCuda ? host.rank() : 0;
     options.overlap = layout.overlap;
     options.graphs = layout.graphs;
-    if (layout.graphs) options.documents = options.max_length = length;
+    if (layout.graphs) options.max_length = length;
     options.bucket_bytes = layout.bucket_bytes;
     if (layout.bf16) {
       options.compute = DType::kBF16;
@@ -190,8 +190,9 @@ TEST(CudaLayoutBits, OverlapOnAndOff) {
               train({.ranks = 2, .overlap = false, .late = true}));
 }
 
-// Every kind of micro-batch is seen in the first step, recorded in the second and launched from
-// then on, the reduced one too. A launch makes the calls of a backward that runs as it comes.
+// A kind of micro-batch is recorded where it is seen again and launched from then on, the reduced
+// one too. A launch makes the calls of a backward that runs as it comes: ranks whose documents make
+// other kinds do one while their peers do the other.
 TEST(CudaLayoutBits, GraphsOnAndOff) {
   const Cards there(true);
   if (const std::string why = why_no_card(2); !why.empty()) GTEST_SKIP() << why;
@@ -214,7 +215,8 @@ TEST(CudaLayoutBits, GraphsOnAndOff) {
     EXPECT_GT(reductions, layout.bucket_bytes == kSmallBuckets ? 5 : 0);
     for (const Ways& rank : plain) EXPECT_EQ(rank.launches, 0);
     for (const Ways& rank : recorded) {
-      EXPECT_EQ(rank.launches, 2 * layout.accumulation);
+      EXPECT_GE(rank.launches, layout.accumulation);
+      EXPECT_LE(rank.launches, 2 * layout.accumulation);
       EXPECT_EQ(rank.note, "");
     }
   }

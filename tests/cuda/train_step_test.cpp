@@ -61,12 +61,6 @@ class CudaTrainStep : public testing::Test {
     options.max_length = graphs ? fixture_.length() : 0;
     return options;
   }
-  // With room for the documents of every micro-batch: none is recorded anew.
-  [[nodiscard]] TraineeOptions recorded_once() const {
-    TraineeOptions options = on_card(true);
-    options.documents = fixture_.length();
-    return options;
-  }
   // A row as one document, the fewest there can be.
   [[nodiscard]] HostBatch whole_row(int64_t row) const {
     HostBatch batch = fixture_.pack(0, {row});
@@ -75,9 +69,15 @@ class CudaTrainStep : public testing::Test {
     return batch;
   }
 
-  // Of one size and of different documents.
+  // Rows of different documents, with empty ones as if each had eight: of one kind to recordings.
+  [[nodiscard]] HostBatch row_of_eight(int64_t step, int64_t row) const {
+    HostBatch batch = fixture_.pack(step, {row});
+    EXPECT_LE(batch.cu_seqlens.size(), 9U);
+    batch.cu_seqlens.resize(9, batch.cu_seqlens.back());
+    return batch;
+  }
   [[nodiscard]] std::vector<HostBatch> micro_batches(int64_t step) const {
-    return {fixture_.pack(step, {0}), fixture_.pack(step, {1})};
+    return {row_of_eight(step, 0), row_of_eight(step, 1)};
   }
 
   [[nodiscard]] Outcome train(const TraineeOptions& options, Reading reading,
@@ -152,7 +152,7 @@ TEST_F(CudaTrainStep, AStepIsIssuedWithoutAWait) {
 // Two kinds: the first micro-batch of a step, and the one that finds gradients. Both are seen in
 // step 1, recorded and launched in step 2. Dropout draws by the step number on the device.
 TEST_F(CudaTrainStep, RecordedMicroBatchesGiveTheSameBits) {
-  TraineeOptions plain = on_card(false), graphs = recorded_once();
+  TraineeOptions plain = on_card(false), graphs = on_card(true);
   plain.dropout = graphs.dropout = 0.25;
   const Outcome want = train(plain, Reading::kAtOnce);
   const Outcome got = train(graphs, Reading::kLate);
@@ -164,7 +164,7 @@ TEST_F(CudaTrainStep, RecordedMicroBatchesGiveTheSameBits) {
 // bf16 weights, gradients and moments: the graphs add to the same gradients, which stay where they
 // are, in their type.
 TEST_F(CudaTrainStep, RecordingsOfBf16GradientsGiveTheSameBits) {
-  TraineeOptions plain = on_card(false), graphs = recorded_once();
+  TraineeOptions plain = on_card(false), graphs = on_card(true);
   for (TraineeOptions* options : {&plain, &graphs}) {
     options->compute = DType::kBF16;
     options->optim.state_dtype = options->optim.grad_dtype = StateDtype::kBf16;
@@ -220,26 +220,25 @@ TEST_F(CudaTrainStep, GradientsAreThereBeforeTheFirstMicroBatch) {
     EXPECT_EQ(trainee.table().all()[i]->grad().raw(), places[i]);
 }
 
-// With room for all documents from the start, no micro-batch makes recordings useless.
-TEST_F(CudaTrainStep, KnownDocumentsAreRecordedOnce) {
-  const auto launches = [&](int64_t documents) {
-    TraineeOptions options = on_card(true);
-    options.documents = documents;
-    Trainee trainee(golden_, *alone_, options);
+// One document, and three or four: two recordings that leave each other alone.
+TEST_F(CudaTrainStep, NumbersOfDocumentsHaveRecordingsOfTheirOwn) {
+  const auto run = [&](bool graphs) {
+    Trainee trainee(golden_, *alone_, on_card(graphs));
     std::vector<double> losses;
-    for (int64_t step = 0; step < 4; ++step) {
-      HostBatch batch = whole_row(0);  // then four documents
+    for (int64_t step = 0; step < 8; ++step) {
+      HostBatch batch = whole_row(0);
       const int32_t length = batch.max_seqlen;
-      if (step > 0) batch.cu_seqlens = {0, length / 8, length / 3, length / 2, length};
+      if (step % 4 == 1) batch.cu_seqlens = {0, length / 8, length / 3, length / 2, length};
+      if (step % 4 == 3) batch.cu_seqlens = {0, length / 4, length / 2, length};
       losses.push_back(trainee.step().run({&batch, 1}, batch.trained, step + 1).loss);
     }
-    return std::pair(trainee.step().graph_launches(), losses);
+    return std::pair(losses, trainee.step().graph_launches());
   };
-  const auto [grown, want] = launches(0);
-  const auto [known, got] = launches(fixture_.length());
+  const auto [want, none] = run(false);
+  const auto [got, launches] = run(true);
   EXPECT_EQ(got, want);
-  EXPECT_EQ(grown, 2) << "the second micro-batch begins anew";
-  EXPECT_EQ(known, 3);
+  EXPECT_EQ(none, 0);
+  EXPECT_EQ(launches, 8 - 2) << "the first of each runs as it comes";
 }
 
 #ifdef INKSTONE_CUDA_ON_CPU_TEST
@@ -260,7 +259,7 @@ TEST_F(CudaTrainStep, RecordingsSurviveFullRecompute) {
   EXPECT_GT(got.launches, 0);
 }
 
-// More documents than there is room for, then another number of tokens: recorded anew.
+// More documents, then another number of tokens.
 TEST_F(CudaTrainStep, AnotherShapeIsRecordedAnew) {
   const auto run = [&](bool graphs) {
     Trainee trainee(golden_, *alone_, on_card(graphs));
@@ -287,10 +286,10 @@ TEST_F(CudaTrainStep, AnotherShapeIsRecordedAnew) {
 TEST_F(CudaTrainStep, WhatRunsBetweenLaunchesLeavesThemAlone) {
   enum class Between : uint8_t { kNothing, kForward, kEvaluation };
   const auto run = [&](Between between) {
-    Trainee trainee(golden_, *alone_, recorded_once());
+    Trainee trainee(golden_, *alone_, on_card(true));
     std::vector<double> losses;
     for (int64_t step = 0; step < 3; ++step) {
-      const HostBatch batch = fixture_.pack(step, {0}), other = fixture_.pack(step, {2});
+      const HostBatch batch = row_of_eight(step, 0), other = row_of_eight(step, 2);
       trainee.step().run({&batch, 1}, batch.trained, step + 1);
       if (between == Between::kForward) losses.push_back(trainee.loss_sum(other));
       if (between == Between::kEvaluation) {
@@ -312,8 +311,8 @@ TEST_F(CudaTrainStep, WhatRunsBetweenLaunchesLeavesThemAlone) {
     EXPECT_NEAR(losses[i], evaluated[i], 1e-12 * losses[i]);
 }
 
-// Evaluation sees one shape too: where its documents need more room, training goes on with that.
-TEST_F(CudaTrainStep, EvaluationOfMoreDocumentsMakesRoomForThem) {
+// Evaluation of another number of documents leaves recordings alone.
+TEST_F(CudaTrainStep, EvaluationOfMoreDocumentsLeavesRecordingsAlone) {
   const auto run = [&](bool evaluated) {
     Trainee trainee(golden_, *alone_, on_card(true));
     const HostBatch few = whole_row(3), many = fixture_.pack(0, {3});
@@ -329,10 +328,10 @@ TEST_F(CudaTrainStep, EvaluationOfMoreDocumentsMakesRoomForThem) {
     return std::pair(trainee.parameters(), trainee.step().graph_launches());
   };
   const auto [want, launches] = run(false);
-  const auto [got, recorded_anew] = run(true);
+  const auto [got, launches_beside] = run(true);
   EXPECT_EQ(got, want);
   EXPECT_EQ(launches, 4);
-  EXPECT_EQ(recorded_anew, 3);
+  EXPECT_EQ(launches_beside, 4);
 }
 
 // The estimate of a run's memory knows training alone: evaluation fits in what that leaves.
@@ -405,7 +404,7 @@ TEST_F(CudaTrainStep, WhatCannotBeRecordedIsRefusedAndTheCardGoesOn) {
 
 // Both kinds have run as they come; the first recording needs what they needed.
 TEST_F(CudaTrainStep, MemoryThatRunsOutInARecordingIsNamed) {
-  Trainee trainee(golden_, *alone_, recorded_once());
+  Trainee trainee(golden_, *alone_, on_card(true));
   const std::vector<HostBatch> batches = micro_batches(0);
   const auto step = [&](int64_t number) {
     static_cast<void>(trainee.step().run(batches, fixture_.trained(0), number));
@@ -433,7 +432,7 @@ TEST_F(CudaTrainStep, MemoryThatRunsOutInARecordingIsNamed) {
 TEST_F(CudaTrainStep, GraphsThatTheDriverRefusesCostNoMemory) {
   const auto run = [&](bool refused) {
     cuda_on_cpu::refuse_graphs(refused ? cudaErrorMemoryAllocation : cudaSuccess);
-    Trainee trainee(golden_, *alone_, recorded_once());
+    Trainee trainee(golden_, *alone_, on_card(true));
     std::vector<int64_t> reserved;
     for (int64_t step = 0; step < 3; ++step) {
       const std::vector<HostBatch> batches = micro_batches(step);

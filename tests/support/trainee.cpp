@@ -57,8 +57,7 @@ Trainee::Trainee(const Golden& golden, ProcessGroup& group, const TraineeOptions
              .bucket_bytes = options.bucket_bytes,
              .keep_gradients = true,
              .graphs = options.graphs,
-             .max_length = options.max_length,
-             .documents = options.documents}) {
+             .max_length = options.max_length}) {
   optimizer_.copy_masters_from_parameters();
 }
 

@@ -21,7 +21,6 @@ struct TraineeOptions {
   int64_t bucket_bytes = ReducerOptions{}.bucket_bytes;
   bool graphs = false;     // record micro-batches
   int64_t max_length = 0;  // of a document; 0: as each micro-batch says
-  int64_t documents = 0;   // of a micro-batch, at most; 0: not known
   Device device = Device::kCpu;
   int ordinal = 0;     // which card; several ranks on cards need their transport linked
   int threads = 1;     // OpenMP threads while the Trainee lives; 0 = as many as before

@@ -234,7 +234,7 @@ TEST_F(CudaLinear, NoRowsAndNoColumns) {
 // The table of algorithms.
 
 TEST_F(CudaLinear, MeasuresAShapeOnceAndTellsWhoKeepsIt) {
-  library().least_measured_flops = 1;
+  library().min_measured_flops = 1;
   int measured = 0;
   library().tuning().on_measured = [&](const std::string&, const std::string&) { ++measured; };
   const Operands o(*runtime_, kSizes[0], DType::kBF16, Placement::kContiguous);
@@ -246,7 +246,7 @@ TEST_F(CudaLinear, MeasuresAShapeOnceAndTellsWhoKeepsIt) {
 }
 
 TEST_F(CudaLinear, ASumIsNeverSpoiltByAMeasurement) {
-  library().least_measured_flops = 1;
+  library().min_measured_flops = 1;
   const Operands o(*runtime_, kSizes[1], DType::kBF16, Placement::kContiguous);
   Tensor dw = zeros(*runtime_, {o.sizes.O, o.sizes.I}, DType::kF32);
   int measured = 0;
@@ -260,7 +260,7 @@ TEST_F(CudaLinear, ASumIsNeverSpoiltByAMeasurement) {
 
 // Trials of it would take as much memory again.
 TEST_F(CudaLinear, ALargeSumIsNotMeasured) {
-  library().least_measured_flops = 1;
+  library().min_measured_flops = 1;
   const int64_t rows = 4097, cols = 4096;
   const Tensor dy =
       from_values(*runtime_, Values(static_cast<size_t>(rows), 1.0), {1, rows}, DType::kBF16);
@@ -276,7 +276,7 @@ TEST_F(CudaLinear, ALargeSumIsNotMeasured) {
 }
 
 TEST_F(CudaLinear, DoesNotMeasureWhereItIsToldNotTo) {
-  library().least_measured_flops = 1;
+  library().min_measured_flops = 1;
   int measured = 0;
   library().tuning().on_measured = [&](const std::string&, const std::string&) { ++measured; };
   const Operands o(*runtime_, kSizes[1], DType::kF32, Placement::kContiguous);
@@ -286,14 +286,14 @@ TEST_F(CudaLinear, DoesNotMeasureWhereItIsToldNotTo) {
   library().tuning().measure = true;
   runtime_->training = false;
   linear_forward(Device::kCuda, o.x, o.w, {}, y);
-  library().least_measured_flops = 1e18;
+  library().min_measured_flops = 1e18;
   runtime_->training = true;
   linear_forward(Device::kCuda, o.x, o.w, {}, y);
   EXPECT_EQ(measured, 0);
 }
 
 TEST_F(CudaLinear, DoesNotMeasureWhileItIsCaptured) {
-  library().least_measured_flops = 1;
+  library().min_measured_flops = 1;
   int measured = 0;
   library().tuning().on_measured = [&](const std::string&, const std::string&) { ++measured; };
   const Operands o(*runtime_, kSizes[1], DType::kF32, Placement::kContiguous);
@@ -333,7 +333,7 @@ TEST_F(CudaLinear, AnAdoptedChoiceIsRepeated) {
   ASSERT_NE(tuning, nullptr);
   EXPECT_EQ(tuning->machine(), library().tuning().machine());
   tuning->adopt(chosen);
-  static_cast<CudaBackend&>(other.backend()).resource<CublasLt>().least_measured_flops = 1;
+  static_cast<CudaBackend&>(other.backend()).resource<CublasLt>().min_measured_flops = 1;
   tuning->on_measured = [](const std::string& key, const std::string&) {
     ADD_FAILURE() << "measured again: " << key;
   };

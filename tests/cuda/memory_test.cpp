@@ -14,7 +14,7 @@ namespace {
 // The workspace of libraries is beside the estimate (docs/gpu.md), and as large as so small a
 // model.
 void without_workspaces(Runtime& runtime) {
-  static_cast<CudaBackend&>(runtime.backend()).resource<CublasLt>().most_workspace = 0;
+  static_cast<CudaBackend&>(runtime.backend()).resource<CublasLt>().max_workspace = 0;
 }
 
 // Small, as the host implementation computes it thread by thread.

@@ -12,10 +12,10 @@
 namespace ink {
 namespace {
 
-constexpr size_t kMostPlans = 4096;  // a generating model meets a new shape with every prompt
+constexpr size_t kMaxPlans = 4096;  // a generating model meets a new shape with every prompt
 constexpr int kCandidates = 12;
-constexpr int kRounds = 3, kRepeats = 4;       // of timing: the best round of so many calls counts
-constexpr int64_t kMostTrialBytes = 64 << 20;  // beside a sum
+constexpr int kRounds = 3, kRepeats = 4;      // of timing: the best round of so many calls counts
+constexpr int64_t kMaxTrialBytes = 64 << 20;  // beside a sum
 
 const bool kRegistered = register_tuning(Device::kCuda, [](Runtime& runtime) -> KernelTuning& {
   return static_cast<CudaBackend&>(runtime.backend()).resource<CublasLt>().tuning();
@@ -117,7 +117,7 @@ void check_cublas(cublasStatus_t status, const std::string& what) {
 
 // The library's own default workspace is 32 MiB on Hopper; older cards split less.
 CublasLt::CublasLt(CudaBackend& backend)
-    : most_workspace((backend.capability() >= 90 ? int64_t{32} : int64_t{8}) << 20),
+    : max_workspace((backend.capability() >= 90 ? int64_t{32} : int64_t{8}) << 20),
       backend_(backend),
       handle_(make_handle(backend)),
       tuning_(machine_text(backend)) {}
@@ -148,7 +148,7 @@ CublasLt::Candidates CublasLt::candidates(const GemmProblem& problem, const Gemm
   const CublasLtPtr<cublasLtMatmulPreferenceOpaque_t> preference(made);
   const GemmShape& s = problem.shape;
   const auto alignment = [](int bytes) { return static_cast<uint32_t>(bytes); };
-  set(made, CUBLASLT_MATMUL_PREF_MAX_WORKSPACE_BYTES, static_cast<uint64_t>(most_workspace));
+  set(made, CUBLASLT_MATMUL_PREF_MAX_WORKSPACE_BYTES, static_cast<uint64_t>(max_workspace));
   set(made, CUBLASLT_MATMUL_PREF_REDUCTION_SCHEME_MASK,
       static_cast<uint32_t>(CUBLASLT_REDUCTION_SCHEME_COMPUTE_TYPE));
   set(made, CUBLASLT_MATMUL_PREF_MIN_ALIGNMENT_A_BYTES, alignment(s.b_alignment));
@@ -176,7 +176,7 @@ bool CublasLt::from_table(const std::string& key, GemmPlan& plan) const {
       cublasLtMatmulAlgoCheck(handle_.get(), plan.description.get(), plan.b.get(), plan.a.get(),
                               plan.c.get(), plan.c.get(), &*algorithm,
                               &checked) == CUBLAS_STATUS_SUCCESS &&
-      checked.workspaceSize <= static_cast<size_t>(most_workspace)) {
+      checked.workspaceSize <= static_cast<size_t>(max_workspace)) {
     plan.algorithm = *algorithm;
     plan.workspace = static_cast<int64_t>(checked.workspaceSize);
     plan.settled = true;
@@ -197,7 +197,7 @@ bool CublasLt::from_library(const GemmProblem& problem, GemmPlan& plan) const {
 GemmPlan& CublasLt::plan_of(const Runtime& runtime, const GemmProblem& problem) {
   const auto known = plans_.find(problem.shape);
   if (known != plans_.end()) return known->second;
-  if (plans_.size() >= kMostPlans) plans_.clear();
+  if (plans_.size() >= kMaxPlans) plans_.clear();
   const std::string key = problem.shape.text();
   GemmPlan plan;
   const auto made = [&](auto choose) {
@@ -216,9 +216,9 @@ GemmPlan& CublasLt::plan_of(const Runtime& runtime, const GemmProblem& problem) 
 }
 
 bool CublasLt::may_measure(const Runtime& runtime, const GemmProblem& problem) const {
-  if (!tuning_.measure || !runtime.training || problem.shape.flops() < least_measured_flops)
+  if (!tuning_.measure || !runtime.training || problem.shape.flops() < min_measured_flops)
     return false;
-  if (problem.mode == WriteMode::kAccumulate && problem.shape.result_bytes() > kMostTrialBytes)
+  if (problem.mode == WriteMode::kAccumulate && problem.shape.result_bytes() > kMaxTrialBytes)
     return false;
   cudaStreamCaptureStatus capturing = cudaStreamCaptureStatusNone;
   check_cuda(cudaStreamIsCapturing(backend_.stream(), &capturing), "cudaStreamIsCapturing");
@@ -238,8 +238,9 @@ cublasStatus_t CublasLt::enqueue(Runtime& runtime, const GemmProblem& problem,
                         static_cast<size_t>(plan.workspace), backend_.stream());
 }
 
-// Milliseconds of `repeats` calls; nothing when the algorithm turns out not to run. Operands stay
-// in the second-level cache between the calls, which favours no candidate over another.
+// Milliseconds of `repeats` calls; nothing when the algorithm turns out not to run. Operands that
+// fit into the second-level cache stay there between the calls, warmer than a step leaves them:
+// that favours candidates that read them more often.
 std::optional<float> CublasLt::time(Runtime& runtime, const GemmProblem& problem, GemmPlan& plan,
                                     int repeats) {
   const CudaEvent start, end;

@@ -56,9 +56,9 @@ class CublasLt {
   [[nodiscard]] KernelTuning& tuning() { return tuning_; }
 
   // Below this many floating-point operations no algorithm is worth a measurement.
-  double least_measured_flops = 1e8;
+  double min_measured_flops = 1e8;
   // Bytes of workspace that an algorithm may want. Less of it leaves fewer to choose from.
-  int64_t most_workspace;
+  int64_t max_workspace;
 
  private:
   using Candidates = std::vector<cublasLtMatmulHeuristicResult_t>;

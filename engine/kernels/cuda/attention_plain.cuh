@@ -112,11 +112,11 @@ __device__ __forceinline__ void store_row(const float (&sum)[kColumns / kWarpSiz
   }
 }
 
-// Calls f.operator()<kColumns>() with the narrowest chunk, up to kMost, that holds a head.
-template <int kMost, class F>
+// Calls f.operator()<kColumns>() with the narrowest chunk, up to kMax, that holds a head.
+template <int kMax, class F>
 void visit_columns(int64_t head_dim, F&& f) {
   if (head_dim <= 32) return f.template operator()<32>();
-  if constexpr (kMost > 64) {
+  if constexpr (kMax > 64) {
     if (head_dim > 64) return f.template operator()<128>();
   }
   f.template operator()<64>();

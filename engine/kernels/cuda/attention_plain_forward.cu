@@ -170,10 +170,10 @@ __global__ void __launch_bounds__(kThreads)
 
 // span: keys that one block works through; the cut does not depend on the other sequences.
 template <bool kPaged>
-void run(const AttentionForward& p, const char* op, int64_t most_keys, int64_t span) {
+void run(const AttentionForward& p, const char* op, int64_t max_keys, int64_t span) {
   const int64_t rows = p.out_TC.rows() * p.q.heads();
-  const int64_t splits = std::max<int64_t>(1, (most_keys + span - 1) / span);
-  CHECK(splits <= 65535, "{} keys are too many", most_keys);
+  const int64_t splits = std::max<int64_t>(1, (max_keys + span - 1) / span);
+  CHECK(splits <= 65535, "{} keys are too many", max_keys);
   Runtime& runtime = p.out_TC.runtime();
   const Tensor items = plan_attention(
       p.sequences, {.of = TileOf::kRows, .size = kTile, .ratio = p.ratio()}, p.out_TC);

@@ -14,7 +14,7 @@ namespace ink {
 namespace {
 
 constexpr int kRunRows = 32;  // of one block
-constexpr int kMostAccesses = 2;
+constexpr int kMaxAccesses = 2;
 
 // One value per warp, twice: the next sum does not wait for those who still read this one.
 struct RunScratch {
@@ -97,7 +97,7 @@ __global__ void __launch_bounds__(kMaxRowThreads, 1)
 bool takes(const Tensor& dn, const Tensor& dh, const Tensor& h, const Tensor& w, const Tensor&,
            const WriteMode&, Tensor&, Tensor& dx) {
   const int64_t per_access = 16 / size_of(h.dtype());
-  return h.rows() > 0 && h.cols() > 0 && h.cols() <= kMaxRowThreads * kMostAccesses * per_access &&
+  return h.rows() > 0 && h.cols() > 0 && h.cols() <= kMaxRowThreads * kMaxAccesses * per_access &&
          packed_rows(per_access, h, dn, dh, w, dx);
 }
 
@@ -108,13 +108,13 @@ void backward(const Tensor& dn, const Tensor& dh, const Tensor& h, const Tensor&
   const Tensor partial(h.runtime(), {runs, C}, DType::kF32, MemoryTag::kWorkspace);
   visit_norm_types(h, w, [&]<class T, class W>() {
     constexpr int N = kPackOf16Bytes<T>;
-    const int accesses = C <= kMaxRowThreads * N ? 1 : kMostAccesses;
+    const int accesses = C <= kMaxRowThreads * N ? 1 : kMaxAccesses;
     const unsigned threads = blocks_for(C, int64_t{accesses} * N * kWarpSize) * kWarpSize;
     launch(cuda_backend(dx), "rms_norm_backward",
            {.grid = dim3(runs, 1, 1),
             .block = dim3(threads, 1, 1),
             .shared_bytes = sizeof(RunScratch)},
-           accesses == 1 ? backward_runs<T, W, N, 1> : backward_runs<T, W, N, kMostAccesses>,
+           accesses == 1 ? backward_runs<T, W, N, 1> : backward_runs<T, W, N, kMaxAccesses>,
            h.rows(), C, matrix<const T>(dn), matrix<const T>(dh), matrix<const T>(h), w.data<W>(),
            rstd.data<float>(), matrix<T>(dx), matrix<float>(partial));
   });

@@ -7,10 +7,6 @@
 namespace ink {
 namespace {
 
-struct Plus {
-  __device__ float operator()(float a, float b) const { return a + b; }
-};
-
 void add_into(const Tensor& from, Tensor& into) {
   const bool narrows = from.dtype() == DType::kF32 && size_of(into.dtype()) == 2;
   CHECK_OP("accumulate", from.shape() == into.shape() && (from.dtype() == into.dtype() || narrows),
@@ -41,21 +37,17 @@ template <class From, class To, int N>
 __global__ void cast_elements(int64_t rows, int64_t cols, Matrix<const From> from, Matrix<To> to) {
   constexpr int kRead = std::min(N, kPackOf16Bytes<From>);
   constexpr int kWrite = std::min(N, kPackOf16Bytes<To>);
-  const int64_t step = int64_t{gridDim.x} * blockDim.x * N;
-  for (int64_t r = blockIdx.y; r < rows; r += gridDim.y) {
-#pragma unroll 1
-    for (int64_t c = (int64_t{blockIdx.x} * blockDim.x + threadIdx.x) * N; c < cols; c += step) {
-      Pack<From, kRead> in[N / kRead];
-      Pack<To, kWrite> out[N / kWrite];
+  for_elements<N>(rows, cols, [&](int64_t r, int64_t c) {
+    Pack<From, kRead> in[N / kRead];
+    Pack<To, kWrite> out[N / kWrite];
 #pragma unroll
-      for (int i = 0; i < N / kRead; ++i) in[i] = load_pack<kRead>(from.row(r) + c + i * kRead);
+    for (int i = 0; i < N / kRead; ++i) in[i] = load_pack<kRead>(from.row(r) + c + i * kRead);
 #pragma unroll
-      for (int i = 0; i < N; ++i)
-        out[i / kWrite].v[i % kWrite] = converted<To>(in[i / kRead].v[i % kRead]);
+    for (int i = 0; i < N; ++i)
+      out[i / kWrite].v[i % kWrite] = converted<To>(in[i / kRead].v[i % kRead]);
 #pragma unroll
-      for (int i = 0; i < N / kWrite; ++i) store_pack(to.row(r) + c + i * kWrite, out[i]);
-    }
-  }
+    for (int i = 0; i < N / kWrite; ++i) store_pack(to.row(r) + c + i * kWrite, out[i]);
+  });
 }
 
 void convert_all(const Tensor& from, Tensor& to) {
@@ -71,11 +63,6 @@ void convert_all(const Tensor& from, Tensor& to) {
     });
   });
 }
-
-struct Constant {
-  float value;
-  __device__ float operator()() const { return value; }
-};
 
 void fill_all(double value, Tensor& tensor) {
   CHECK_OP("fill", tensor.contiguous(), "the tensor {} is strided", tensor.shape().str());

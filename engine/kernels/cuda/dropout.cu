@@ -1,6 +1,7 @@
 // Dropout by counter, with the CPU's masks: element (t, c) is drawn from word c % 4 of philox(key,
 // token id of t, step * 2^32 + c / 4) and kept when its upper 23 bits, as a uniform, are at least
 // p. One read and one write an element; about 25 integer operations an element beside them.
+#include "engine/kernels/cuda/elements.cuh"
 #include "engine/kernels/cuda/rows.cuh"
 #include "engine/kernels/cuda/visit.h"
 #include "engine/ops/elementwise.h"
@@ -38,28 +39,22 @@ template <class T, bool kPacked>
 __global__ void drop(int64_t rows, int64_t cols, Draw draw, const int64_t* token, Matrix<const T> x,
                      Matrix<T> y) {
   constexpr int N = kPackOf16Bytes<T>;
-  const int64_t step = int64_t{gridDim.x} * blockDim.x * N;
-  const uint64_t now =
+  const uint64_t step =
       draw.state == nullptr ? draw.step : static_cast<uint64_t>(draw.state->batch.step);
-  for (int64_t t = blockIdx.y; t < rows; t += gridDim.y) {
-    const auto id = static_cast<uint64_t>(token[t]);
-#pragma unroll 1
-    for (int64_t c = (int64_t{blockIdx.x} * blockDim.x + threadIdx.x) * N; c < cols; c += step) {
-      Floats<N> factors = factors_of<N>(draw, now << 32, id, c);
-      if constexpr (kPacked) {
-        const Floats<N> in = load_floats<N>(x.row(t) + c);
+  for_elements<N>(rows, cols, [&](int64_t t, int64_t c) {
+    Floats<N> factors = factors_of<N>(draw, step << 32, static_cast<uint64_t>(token[t]), c);
+    if constexpr (kPacked) {
+      const Floats<N> in = load_floats<N>(x.row(t) + c);
 #pragma unroll
-        for (int i = 0; i < N; ++i) factors.v[i] *= in.v[i];
-        store_floats(y.row(t) + c, factors);
-      } else {
+      for (int i = 0; i < N; ++i) factors.v[i] *= in.v[i];
+      store_floats(y.row(t) + c, factors);
+    } else {
 #pragma unroll
-        for (int i = 0; i < N; ++i) {
-          if (c + i < cols)
-            y.row(t)[c + i] = from_float<T>(to_float(x.row(t)[c + i]) * factors.v[i]);
-        }
+      for (int i = 0; i < N; ++i) {
+        if (c + i < cols) y.row(t)[c + i] = from_float<T>(to_float(x.row(t)[c + i]) * factors.v[i]);
       }
     }
-  }
+  });
 }
 
 // uniform_open(word) >= p for the words whose upper 23 bits are at least this.

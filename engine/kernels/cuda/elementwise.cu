@@ -7,10 +7,6 @@
 namespace ink {
 namespace {
 
-struct Plus {
-  __device__ float operator()(float a, float b) const { return a + b; }
-};
-
 void add_all(const Tensor& a, const Tensor& b, Tensor& y) {
   visit_device_float(a.dtype(), [&]<class T>() { map<T, T, T>("add_forward", Plus{}, y, a, b); });
 }

@@ -2,7 +2,7 @@
 // id (token_order.h) and adds the rows of an id in token order, in f32, rounding once: it reads T
 // rows of dy once and reads and writes every named row of the table once; an overwrite writes the
 // whole table besides. Nothing depends on the card or on timing.
-#include "engine/kernels/cuda/rows.cuh"
+#include "engine/kernels/cuda/map.cuh"
 #include "engine/kernels/cuda/token_order.h"
 #include "engine/kernels/cuda/visit.h"
 #include "engine/ops/embedding.h"
@@ -65,7 +65,7 @@ __device__ __forceinline__ void add_rows(int count, int position, Matrix<const T
 template <class T, class G, int N>
 __global__ void __launch_bounds__(kWarps* kWarpSize, 1)
     add_by_id(int64_t tokens, int64_t cols, const int32_t* ids, const int32_t* positions,
-              Matrix<const T> dy, bool adds, Matrix<G> dw) {
+              Matrix<const T> dy, WriteMode mode, Matrix<G> dw) {
   const int lane = lane_of_warp();
   int64_t at = int64_t{blockIdx.x} * kWarps + warp_of_block();
   if (at >= tokens) return;
@@ -74,7 +74,7 @@ __global__ void __launch_bounds__(kWarps* kWarpSize, 1)
   const int64_t c = (int64_t{blockIdx.y} * kWarpSize + lane) * N;
   const bool inside = c < cols;
   Floats<N> sum{};
-  if (adds && inside) sum = load_floats<N>(dw.row(id) + c);
+  if (mode == WriteMode::kAccumulate && inside) sum = load_floats<N>(dw.row(id) + c);
   for (int count = kWarpSize; count == kWarpSize; at += kWarpSize) {
     const bool same = at + lane < tokens && ids[at + lane] == id;
     count = __popc(__ballot_sync(kFullMask, same));
@@ -83,30 +83,10 @@ __global__ void __launch_bounds__(kWarps* kWarpSize, 1)
   if (inside) store_floats(dw.row(id) + c, sum);
 }
 
-template <class G, int N>
-__global__ void clear_rows(int64_t rows, int64_t cols, Matrix<G> dw) {
-  const int64_t step = int64_t{gridDim.x} * blockDim.x * N;
-  for (int64_t r = blockIdx.y; r < rows; r += gridDim.y) {
-#pragma unroll 1
-    for (int64_t c = (int64_t{blockIdx.x} * blockDim.x + threadIdx.x) * N; c < cols; c += step)
-      store_floats(dw.row(r) + c, Floats<N>{});
-  }
-}
-
-template <class G>
-void clear(Tensor& dw_VC) {
-  constexpr int kPack = kPackOf16Bytes<G>;
-  const ElementwiseShape shape = elementwise_shape(kPack, dw_VC);
-  launch(cuda_backend(dw_VC), "embedding_backward",
-         elementwise_launch(shape, shape.packed ? kPack : 1),
-         shape.packed ? clear_rows<G, kPack> : clear_rows<G, 1>, shape.rows, shape.cols,
-         matrix<G>(dw_VC));
-}
-
 void backward(const Tensor& dy_TC, const Tensor& ids_T, WriteMode mode, Tensor& dw_VC) {
   const int64_t tokens = ids_T.numel(), cols = dw_VC.cols();
   visit_device_float(dw_VC.dtype(), [&]<class G>() {
-    if (mode == WriteMode::kOverwrite) clear<G>(dw_VC);
+    if (mode == WriteMode::kOverwrite) map<G>("embedding_backward", Constant{0.0f}, dw_VC);
     if (tokens == 0 || dw_VC.numel() == 0) return;
     const TokenOrder order = order_tokens(ids_T, dw_VC.rows());
     visit_device_float(dy_TC.dtype(), [&]<class T>() {
@@ -118,7 +98,7 @@ void backward(const Tensor& dy_TC, const Tensor& ids_T, WriteMode mode, Tensor& 
               .block = dim3(kWarps * kWarpSize, 1, 1)},
              packed ? add_by_id<T, G, kPack> : add_by_id<T, G, 1>, tokens, cols,
              order.ids_T.data<int32_t>(), order.positions_T.data<int32_t>(), matrix<const T>(dy_TC),
-             mode == WriteMode::kAccumulate, matrix<G>(dw_VC));
+             mode, matrix<G>(dw_VC));
     });
   });
 }

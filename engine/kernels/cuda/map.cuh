@@ -2,6 +2,7 @@
 // y may be the memory of an operand.
 #pragma once
 
+#include "engine/kernels/cuda/elements.cuh"
 #include "engine/kernels/cuda/rows.cuh"
 
 namespace ink {
@@ -10,19 +11,15 @@ namespace ink {
 template <int N, class To, class F, class... From>
 __global__ void map_elements(int64_t rows, int64_t cols, F f, Matrix<To> y,
                              Matrix<const From>... x) {
-  const int64_t step = int64_t{gridDim.x} * blockDim.x * N;
-  for (int64_t r = blockIdx.y; r < rows; r += gridDim.y) {
-#pragma unroll 1
-    for (int64_t c = (int64_t{blockIdx.x} * blockDim.x + threadIdx.x) * N; c < cols; c += step) {
-      const auto apply = [&](const auto&... in) {
-        Floats<N> out;
+  for_elements<N>(rows, cols, [&](int64_t r, int64_t c) {
+    const auto apply = [&](const auto&... in) {
+      Floats<N> out;
 #pragma unroll
-        for (int i = 0; i < N; ++i) out.v[i] = f(in.v[i]...);
-        store_floats(y.row(r) + c, out);
-      };
-      apply(load_floats<N>(x.row(r) + c)...);
-    }
-  }
+      for (int i = 0; i < N; ++i) out.v[i] = f(in.v[i]...);
+      store_floats(y.row(r) + c, out);
+    };
+    apply(load_floats<N>(x.row(r) + c)...);
+  });
 }
 
 // Operands as types and tensors: map<To, From...>("op", f, y, x...).
@@ -36,5 +33,14 @@ void map(const char* op, F f, const Tensor& y, const Tensors&... x) {
          shape.packed ? map_elements<kPack, To, F, From...> : map_elements<1, To, F, From...>,
          shape.rows, shape.cols, f, matrix<To>(y), matrix<const From>(x)...);
 }
+
+// What several ops map.
+struct Plus {
+  __device__ float operator()(float a, float b) const { return a + b; }
+};
+struct Constant {
+  float value;
+  __device__ float operator()() const { return value; }
+};
 
 }  // namespace ink

@@ -6,6 +6,7 @@
 #include <limits>
 
 #include "engine/kernels/cuda/device.cuh"
+#include "engine/kernels/cuda/launch.h"
 #include "engine/kernels/cuda/matrix.h"
 
 namespace ink {

@@ -1,7 +1,6 @@
 // y = silu(gate) * up and its gradients. Reads and writes every element once: 3 (forward), 5
 // (backward) or 6 (backward that makes y again) passes over memory.
-#include "engine/kernels/cuda/device.cuh"
-#include "engine/kernels/cuda/matrix.h"
+#include "engine/kernels/cuda/map.cuh"
 #include "engine/kernels/cuda/visit.h"
 #include "engine/ops/swiglu.h"
 
@@ -10,24 +9,9 @@ namespace {
 
 __device__ __forceinline__ float sigmoid(float x) { return 1.0f / (1.0f + __expf(-x)); }
 
-template <class T, int N>
-__global__ void forward_elements(int64_t rows, int64_t cols, Matrix<const T> gate,
-                                 Matrix<const T> up, Matrix<T> y) {
-  const int64_t step = int64_t{gridDim.x} * blockDim.x * N;
-  for (int64_t r = blockIdx.y; r < rows; r += gridDim.y) {
-#pragma unroll 1
-    for (int64_t c = (int64_t{blockIdx.x} * blockDim.x + threadIdx.x) * N; c < cols; c += step) {
-      const auto g = load_pack<N>(gate.row(r) + c), u = load_pack<N>(up.row(r) + c);
-      Pack<T, N> out;
-#pragma unroll
-      for (int i = 0; i < N; ++i) {
-        const float x = to_float(g.v[i]);
-        out.v[i] = from_float<T>(x * sigmoid(x) * to_float(u.v[i]));
-      }
-      store_pack(y.row(r) + c, out);
-    }
-  }
-}
+struct SiluTimes {
+  __device__ float operator()(float gate, float up) const { return gate * sigmoid(gate) * up; }
+};
 
 // dgate = dy * up * s * (1 + g * (1 - s)), dup = dy * g * s, s = sigmoid(g). Results may lie where
 // an operand does: a thread reads its elements before it writes them.
@@ -35,35 +19,26 @@ template <class T, int N, bool kMakesY>
 __global__ void backward_elements(int64_t rows, int64_t cols, Matrix<const T> dy,
                                   Matrix<const T> gate, Matrix<const T> up, Matrix<T> dgate,
                                   Matrix<T> dup, Matrix<T> y) {
-  const int64_t step = int64_t{gridDim.x} * blockDim.x * N;
-  for (int64_t r = blockIdx.y; r < rows; r += gridDim.y) {
-#pragma unroll 1
-    for (int64_t c = (int64_t{blockIdx.x} * blockDim.x + threadIdx.x) * N; c < cols; c += step) {
-      const auto d = load_pack<N>(dy.row(r) + c), g = load_pack<N>(gate.row(r) + c);
-      const auto u = load_pack<N>(up.row(r) + c);
-      Pack<T, N> dg, du, out;
+  for_elements<N>(rows, cols, [&](int64_t r, int64_t c) {
+    const auto d = load_pack<N>(dy.row(r) + c), g = load_pack<N>(gate.row(r) + c);
+    const auto u = load_pack<N>(up.row(r) + c);
+    Pack<T, N> dg, du, out;
 #pragma unroll
-      for (int i = 0; i < N; ++i) {
-        const float x = to_float(g.v[i]), s = sigmoid(x), slope = to_float(d.v[i]);
-        dg.v[i] = from_float<T>(slope * to_float(u.v[i]) * s * (1.0f + x * (1.0f - s)));
-        du.v[i] = from_float<T>(slope * x * s);
-        if constexpr (kMakesY) out.v[i] = from_float<T>(x * s * to_float(u.v[i]));
-      }
-      store_pack(dgate.row(r) + c, dg);
-      store_pack(dup.row(r) + c, du);
-      if constexpr (kMakesY) store_pack(y.row(r) + c, out);
+    for (int i = 0; i < N; ++i) {
+      const float x = to_float(g.v[i]), s = sigmoid(x), slope = to_float(d.v[i]);
+      dg.v[i] = from_float<T>(slope * to_float(u.v[i]) * s * (1.0f + x * (1.0f - s)));
+      du.v[i] = from_float<T>(slope * x * s);
+      if constexpr (kMakesY) out.v[i] = from_float<T>(x * s * to_float(u.v[i]));
     }
-  }
+    store_pack(dgate.row(r) + c, dg);
+    store_pack(dup.row(r) + c, du);
+    if constexpr (kMakesY) store_pack(y.row(r) + c, out);
+  });
 }
 
 void forward(const Tensor& gate, const Tensor& up, Tensor& y) {
-  visit_device_float(gate.dtype(), [&]<class T>() {
-    constexpr int kPack = kPackOf16Bytes<T>;
-    const ElementwiseShape shape = elementwise_shape(kPack, gate, up, y);
-    launch(cuda_backend(y), "swiglu_forward", elementwise_launch(shape, shape.packed ? kPack : 1),
-           shape.packed ? forward_elements<T, kPack> : forward_elements<T, 1>, shape.rows,
-           shape.cols, matrix<const T>(gate), matrix<const T>(up), matrix<T>(y));
-  });
+  visit_device_float(gate.dtype(),
+                     [&]<class T>() { map<T, T, T>("swiglu_forward", SiluTimes{}, y, gate, up); });
 }
 
 template <bool kMakesY>

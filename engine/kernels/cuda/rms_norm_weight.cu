@@ -70,7 +70,7 @@ constexpr int kSumWarps = 32;
 // A block reads 32 columns, its warps every 32nd run each; their sums meet in shared memory.
 template <class G>
 __global__ void __launch_bounds__(kSumWarps* kWarpSize)
-    sum_partial(int64_t runs, int64_t cols, Matrix<const float> partial, bool adds, G* dw) {
+    sum_partial(int64_t runs, int64_t cols, Matrix<const float> partial, WriteMode mode, G* dw) {
   struct Sums {
     double v[kSumWarps][kWarpSize];
   };
@@ -86,7 +86,7 @@ __global__ void __launch_bounds__(kSumWarps* kWarpSize)
   sums.v[warp][lane] = sum;
   __syncthreads();
   if (warp != 0 || c >= cols) return;
-  double total = adds ? static_cast<double>(to_float(dw[c])) : 0.0;
+  double total = mode == WriteMode::kAccumulate ? static_cast<double>(to_float(dw[c])) : 0.0;
 #pragma unroll
   for (int k = 0; k < kSumWarps; ++k) total += sums.v[k][lane];
   dw[c] = from_float<G>(static_cast<float>(total));
@@ -123,8 +123,8 @@ void add_norm_runs(const Tensor& partial, WriteMode mode, Tensor& dw_C) {
            {.grid = dim3(blocks_for(partial.cols(), kWarpSize), 1, 1),
             .block = dim3(kSumWarps * kWarpSize, 1, 1),
             .shared_bytes = kSumWarps * kWarpSize * int64_t{sizeof(double)}},
-           sum_partial<G>, partial.rows(), partial.cols(), matrix<const float>(partial),
-           mode == WriteMode::kAccumulate, dw_C.data<G>());
+           sum_partial<G>, partial.rows(), partial.cols(), matrix<const float>(partial), mode,
+           dw_C.data<G>());
   });
 }
 

@@ -91,9 +91,9 @@ __global__ void __launch_bounds__(kTotalThreads)
 }
 
 __global__ void __launch_bounds__(kTotalThreads)
-    add_tensors(const double* each, int64_t count, bool accumulate, double* result) {
+    add_tensors(const double* each, int64_t count, WriteMode mode, double* result) {
   const double sum = sum_of(each, 0, count);
-  if (threadIdx.x == 0) *result = accumulate ? *result + sum : sum;
+  if (threadIdx.x == 0) *result = mode == WriteMode::kAccumulate ? *result + sum : sum;
 }
 
 template <class T>
@@ -142,7 +142,7 @@ void squares(std::span<const Tensor> tensors, WriteMode mode, Tensor& each_N, Te
   for (const DType dtype : kTaken)
     visit_device_float(dtype, [&]<class T>() { squares_of_type<T>(tensors, each_N); });
   launch(cuda_backend(sum), "sum_squares", shape_of(1, kTotalThreads), add_tensors,
-         each_N.data<double>(), each_N.numel(), mode == WriteMode::kAccumulate, sum.data<double>());
+         each_N.data<double>(), each_N.numel(), mode, sum.data<double>());
 }
 
 void squares_of_one(const Tensor& x, WriteMode mode, Tensor& sum) {

@@ -8,6 +8,7 @@
 
 #include "engine/kernels/cuda/device.cuh"
 #include "engine/kernels/cuda/label_check.h"
+#include "engine/kernels/cuda/launch.h"
 #include "engine/kernels/cuda/matrix.h"
 #include "engine/kernels/cuda/visit.h"
 #include "engine/ops/lm_loss.h"
@@ -23,14 +24,15 @@ constexpr int kInFlight = 4;  // loads of a thread before the first is used
 template <int N>
 struct KeptTurns {
   float* at;
-  int64_t count;
-  __device__ __forceinline__ float* of(int64_t turn) const {
-    return at + (turn * blockDim.x + threadIdx.x) * N;
+  int count;
+  __device__ __forceinline__ float* of(int turn) const {
+    return at + (turn * static_cast<int>(blockDim.x) + thread_of_block()) * N;
   }
 };
 
 // What the first pass of a thread leaves: its largest logit and the first pack that has it,
-// exp(logit - max) and logits summed.
+// exp(logit - max) summed and, where labels are smoothed, the logits summed.
+template <bool kSmooths>
 struct Partial {
   float max = -FLT_MAX;  // finite: logits of -infinity give no NaN
   float exps = 0.0f, logits = 0.0f;
@@ -49,7 +51,7 @@ struct Partial {
 #pragma unroll
     for (int i = 0; i < N; ++i) {
       exps += __expf(pack.v[i] - max);
-      logits += pack.v[i];
+      if constexpr (kSmooths) logits += pack.v[i];
     }
   }
 };
@@ -59,20 +61,21 @@ struct alignas(16) RowScratch {  // behind it lie the kept turns
   BlockScratch<double> doubles;
 };
 
-// The same numbers in every thread of the block.
+// The same numbers in every thread of the block; logits only where labels are smoothed.
 struct RowSums {
   float max;
-  double exps, logits;
+  double exps, logits = 0.0;
   bool label_is_first_max;
 };
 
-template <int N>
-__device__ __forceinline__ Partial read_row(const float* logits, int64_t vocabulary,
-                                            KeptTurns<N> kept) {
+template <bool kSmooths, int N>
+__device__ __forceinline__ Partial<kSmooths> read_row(const float* logits, int64_t vocabulary,
+                                                      KeptTurns<N> kept) {
   const int64_t step = int64_t{blockDim.x} * N;
-  int64_t c = int64_t{threadIdx.x} * N, turn = 0;
-  Partial partial;
-  const auto take = [&](const Pack<float, N>& pack, int64_t k) {
+  int64_t c = int64_t{threadIdx.x} * N;
+  int turn = 0;
+  Partial<kSmooths> partial;
+  const auto take = [&](const Pack<float, N>& pack, int k) {
     if (turn + k < kept.count) store_pack(kept.of(turn + k), pack);
     partial.add(pack, c + k * step);
   };
@@ -87,15 +90,15 @@ __device__ __forceinline__ Partial read_row(const float* logits, int64_t vocabul
   return partial;
 }
 
-template <int N>
+template <bool kSmooths, int N>
 __device__ __forceinline__ RowSums sum_row(const float* logits, int64_t vocabulary, int64_t label,
                                            KeptTurns<N> kept, RowScratch& scratch) {
-  const Partial mine = read_row<N>(logits, vocabulary, kept);
+  const Partial<kSmooths> mine = read_row<kSmooths>(logits, vocabulary, kept);
   RowSums row;
   row.max = block_max(mine.max, scratch.floats);
   row.exps =
       block_sum(static_cast<double>(mine.exps * __expf(mine.max - row.max)), scratch.doubles);
-  row.logits = block_sum(static_cast<double>(mine.logits), scratch.doubles);
+  if constexpr (kSmooths) row.logits = block_sum(static_cast<double>(mine.logits), scratch.doubles);
   // Does an earlier column hold the same largest logit? Only the first pack of a thread matters.
   float earlier = 0.0f;
   if (mine.max == row.max) {
@@ -130,8 +133,8 @@ __device__ __forceinline__ void write_row(const float* logits, int64_t vocabular
                                           const Gradient& gradient, KeptTurns<N> kept, T* out) {
   const int64_t step = int64_t{blockDim.x} * N, first = int64_t{threadIdx.x} * N;
   if (first >= vocabulary) return;
-  int64_t left = (vocabulary - first + step - 1) / step;
-  const auto store = [&](const Pack<float, N>& pack, int64_t turn) {
+  int left = static_cast<int>((vocabulary - first + step - 1) / step);
+  const auto store = [&](const Pack<float, N>& pack, int turn) {
     const int64_t c = first + turn * step;
     store_pack(out + c, gradient.of<T, N>(pack, c));
   };
@@ -157,7 +160,8 @@ __device__ __forceinline__ void zero_row(T* out, int64_t vocabulary) {
 
 // By value into the kernel. The state, where there is one, holds divisor and loss scale.
 struct Task {
-  int64_t vocabulary, kept_turns;
+  int64_t vocabulary;
+  int kept_turns;
   const int32_t* labels;
   const float* weights;  // or null: 1
   const StepState* state;
@@ -180,8 +184,8 @@ __device__ __forceinline__ void report_bad(const Task& task, int64_t row, int32_
   task.bad->row_and_label = static_cast<uint64_t>(row + 1) << 32 | static_cast<uint32_t>(label);
 }
 
-template <class T, int N>
-__global__ void __launch_bounds__(kThreads) rows_of_loss(Task task, Matrix<T> dlogits) {
+template <class T, int N, bool kSmooths>
+__global__ void __launch_bounds__(kThreads, 1) rows_of_loss(Task task, Matrix<T> dlogits) {
   auto& scratch = shared_memory<RowScratch>();
   const int64_t row = blockIdx.x, V = task.vocabulary;
   const int32_t label = task.labels[row];
@@ -195,13 +199,13 @@ __global__ void __launch_bounds__(kThreads) rows_of_loss(Task task, Matrix<T> dl
   }
   const float* logits = task.logits.row(row);
   const KeptTurns<N> kept{reinterpret_cast<float*>(&scratch + 1), task.kept_turns};
-  const RowSums sums = sum_row<N>(logits, V, label, kept, scratch);
+  const RowSums sums = sum_row<kSmooths>(logits, V, label, kept, scratch);
   const double lse = static_cast<double>(sums.max) + log(sums.exps);
   const double s = task.smoothing, z = task.z_loss;
   if (threadIdx.x == 0) {
     const double of_label = static_cast<double>(logits[label]);
     double loss = (1.0 - s) * (lse - of_label) + z * lse * lse;
-    if (s > 0.0) loss += s * (lse - sums.logits / static_cast<double>(V));
+    if constexpr (kSmooths) loss += s * (lse - sums.logits / static_cast<double>(V));
     task.loss[row] = static_cast<float>(loss);
     task.correct[row] = sums.label_is_first_max ? 1 : 0;
   }
@@ -219,10 +223,10 @@ const StepState* device_state(const Tensor& state) {
 }
 
 // As many turns of a block as the card's shared memory holds, or as the row has.
-int64_t kept_turns(const CudaBackend& backend, int64_t vocabulary, int64_t turn_bytes) {
+int kept_turns(const CudaBackend& backend, int64_t vocabulary, int64_t turn_bytes) {
   const auto room = static_cast<int64_t>(backend.properties().sharedMemPerBlockOptin);
   const int64_t turns = (vocabulary * int64_t{sizeof(float)} + turn_bytes - 1) / turn_bytes;
-  return std::min(turns, (room - int64_t{sizeof(RowScratch)}) / turn_bytes);
+  return static_cast<int>(std::min(turns, (room - int64_t{sizeof(RowScratch)}) / turn_bytes));
 }
 
 void forward(const Tensor& labels_R, const Tensor& weight_R, const LmLossOptions& options,
@@ -252,8 +256,12 @@ void forward(const Tensor& labels_R, const Tensor& weight_R, const LmLossOptions
       .shared_bytes = int64_t{sizeof(RowScratch)} + task.kept_turns * turn_bytes};
   const DType out = dlogits_RV.defined() ? dlogits_RV.dtype() : DType::kF32;
   visit_device_float(out, [&]<class T>() {
-    launch(backend, "cross_entropy", shape, packed ? rows_of_loss<T, kPack> : rows_of_loss<T, 1>,
-           task, matrix<T>(dlogits_RV));
+    const auto start = [&]<bool kSmooths>() {
+      launch(backend, "cross_entropy", shape,
+             packed ? rows_of_loss<T, kPack, kSmooths> : rows_of_loss<T, 1, kSmooths>, task,
+             matrix<T>(dlogits_RV));
+    };
+    task.smoothing > 0.0 ? start.template operator()<true>() : start.template operator()<false>();
   });
 }
 

@@ -27,7 +27,9 @@ struct BarrierState {
   uint32_t phases;
 };
 static_assert(sizeof(BarrierState) == sizeof(Barrier));
-inline BarrierState state_of(const Barrier& barrier) {
+// What follows is one instruction on a card, not the kernel's own accesses to the barrier:
+// no_sanitize.
+[[gnu::no_sanitize("thread")]] inline BarrierState state_of(const Barrier& barrier) {
   return std::bit_cast<BarrierState>(barrier.state);
 }
 
@@ -35,17 +37,20 @@ inline void init_barrier(Barrier& barrier, unsigned arrivals) {
   const auto count = static_cast<uint16_t>(arrivals);
   barrier.state = std::bit_cast<uint64_t>(BarrierState{count, count, 0});
 }
-inline void arrive(Barrier& barrier) {
+[[gnu::no_sanitize("thread")]] inline void arrive(Barrier& barrier) {
   BarrierState state = state_of(barrier);
   if (--state.pending == 0) {
     state.pending = state.arrivals;
     ++state.phases;
   }
   barrier.state = std::bit_cast<uint64_t>(state);
+  cuda_on_cpu::Block::current().arrive_in_shared(&barrier, sizeof barrier,
+                                                 state.pending == state.arrivals);
 }
 inline void wait(Barrier& barrier, unsigned parity) {
-  cuda_on_cpu::Block::current().wait_until(
-      [&barrier, parity] { return state_of(barrier).phases % 2 != parity; });
+  auto& block = cuda_on_cpu::Block::current();
+  block.wait_until([&barrier, parity] { return state_of(barrier).phases % 2 != parity; });
+  block.pass_in_shared(&barrier, sizeof barrier);
 }
 
 inline void meet_at(int id, int threads) { cuda_on_cpu::Block::current().meet_at(id, threads); }
@@ -98,6 +103,13 @@ class SharedMatrix {
     std::memcpy(&value, block.fenced_shared() + (from - kSharedStart), sizeof(T));
     return static_cast<float>(value);
   }
+  // Which warp reads which rows is not promised: every warp reads all mn by 16 elements, its lanes
+  // in turn.
+  void tell_reads(int mn) const {
+    auto& block = cuda_on_cpu::Block::current();
+    for (int i = block.lane(); i < mn * 16; i += kWarpSize)
+      block.read_operand(address(i / 16, i % 16) - kSharedStart, 2);
+  }
 
  private:
   static unsigned field(uint64_t descriptor, int bit) {
@@ -118,6 +130,7 @@ class SharedMatrix {
     return start_ + chunk % chunks * 16 + chunk / chunks * next + k % 8 * width_ + k / 8 * deeper +
            mn % 8 * 2;
   }
+
   Major major_;
   unsigned start_ = 0, leading_ = 0, stride_ = 0, width_ = 0;
 };
@@ -126,14 +139,14 @@ template <class... Registers>
 inline void wgmma_fence(Registers&...) {
   cuda_on_cpu::Block::current().products().fence();
 }
-inline void wgmma_commit() { cuda_on_cpu::Block::current().products().commit(); }
+inline void wgmma_commit() { cuda_on_cpu::Block::current().commit_products(); }
 // A warp waits as one: none of its registers changes before all lanes are here.
 template <int kGroups, class... Registers>
 inline void wgmma_wait(Registers&...) {
   auto& block = cuda_on_cpu::Block::current();
-  block.sync_warp(kFullMask);
-  block.products().wait(kGroups);
-  block.sync_warp(kFullMask);
+  block.meet_lanes(kFullMask);
+  block.wait_products(kGroups);
+  block.meet_lanes(kFullMask);
 }
 
 // What a thread brings to a product: descriptors, the same in all threads, and a's registers.
@@ -156,6 +169,8 @@ inline void start_wgmma(float (&d)[kN][4], bool accumulate, const WgmmaOperands&
       throw std::logic_error("threads of a warpgroup bring different descriptors to wgmma");
     for (int i = 0; i < 4; ++i) quad[static_cast<size_t>(i)] = of(thread - t + i);
   });
+  if (mine.registers == nullptr) SharedMatrix(mine.a, Major::kK).tell_reads(64);
+  SharedMatrix(mine.b, b_major).tell_reads(kN * 8);
   block.products().start(&d[0][0], kN * 4, [=](float* results) {
     const SharedMatrix b(mine.b, b_major);
     const std::array<std::array<float, 16>, 2> rows = {read_row(0, quad), read_row(1, quad)};

@@ -87,12 +87,12 @@ inline constexpr bool kAsyncCopies = true;
 template <int kBytes>
 inline void copy_async(void* shared, const void* global, bool there) {
   static_assert(kBytes == 4 || kBytes == 16);
-  cuda_on_cpu::Block::current().copies().start(shared, there ? global : nullptr, kBytes);
+  cuda_on_cpu::Block::current().start_copy(shared, there ? global : nullptr, kBytes);
 }
-inline void commit_copies() { cuda_on_cpu::Block::current().copies().commit(); }
+inline void commit_copies() { cuda_on_cpu::Block::current().commit_copies(); }
 template <int kGroups>
 inline void wait_copies() {
-  cuda_on_cpu::Block::current().copies().wait(kGroups);
+  cuda_on_cpu::Block::current().wait_copies(kGroups);
 }
 
 inline int lane_read_here() { return cuda_on_cpu::Block::current().lane(); }

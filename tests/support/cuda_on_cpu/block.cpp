@@ -7,6 +7,8 @@
 #include <stdexcept>
 #include <string>
 
+#include "tests/support/cuda_on_cpu/races.h"
+
 thread_local dim3 threadIdx, blockIdx, blockDim, gridDim;
 
 namespace ink::cuda_on_cpu {
@@ -72,7 +74,11 @@ Block::Block(dim3 grid, dim3 block, std::size_t shared_bytes, const std::functio
       copies_(volume(block)),
       products_(volume(block)),
       warpgroups_(volume(block) / kWarpgroup),
-      shared_(exact_allocation(shared_bytes), [](unsigned char* memory) { std::free(memory); }) {}
+      shared_(exact_allocation(shared_bytes), [](unsigned char* memory) { std::free(memory); }),
+      races_(Races::followed() ? std::make_unique<Races>(volume(block), shared_.get(), shared_bytes)
+                               : nullptr) {}
+
+Block::~Block() = default;
 
 void Block::body(void* block) {
   auto* self = static_cast<Block*>(block);
@@ -107,6 +113,7 @@ void Block::run(dim3 index) {
   fenced_.clear();
   named_.fill({});
   std::fill(warpgroups_.begin(), warpgroups_.end(), Meeting{});
+  if (races_) races_->enter();
   start_threads();
   const uint64_t seed = index.x + 7919ull * index.y + 104729ull * index.z;
   const std::vector<std::size_t> turns = turns_of(threads_.size(), seed);
@@ -120,6 +127,9 @@ void Block::run(dim3 index) {
     if (!pass(turns, resting) && (resting == 0 || !pass(turns, 0))) break;
   }
   current_block = before;
+  Races::leave();
+  if (races_ && !races_->finding().empty())
+    throw std::runtime_error("block " + text(index_) + ": " + races_->finding());
   if (failure_) std::rethrow_exception(failure_);
   if (alive_ > 0) throw std::runtime_error(stuck());
 }
@@ -134,6 +144,7 @@ bool Block::pass(const std::vector<std::size_t>& turns, uint64_t resting) {
     if (thread.state != State::kReady) continue;
     running_ = i;
     threadIdx = thread.index;
+    if (races_) races_->run(i);
     pool[i]->resume();
     if (failure_) return false;
     moved = true;
@@ -150,14 +161,19 @@ void Block::wait(State state) {
 void Block::release_block_if_complete() {
   if (at_barrier_ == 0 || at_barrier_ < alive_) return;
   at_barrier_ = 0;
-  for (Thread& thread : threads_) {
-    if (thread.state == State::kAtBlockBarrier) thread.state = State::kReady;
+  std::vector<std::size_t> met;
+  for (std::size_t i = 0; i < threads_.size(); ++i) {
+    if (threads_[i].state != State::kAtBlockBarrier) continue;
+    threads_[i].state = State::kReady;
+    met.push_back(i);
   }
+  if (races_) races_->join(met);
 }
 
 void Block::sync_block() {
   ++at_barrier_;
   if (at_barrier_ == alive_) {
+    threads_[running_].state = State::kAtBlockBarrier;
     release_block_if_complete();
     return;
   }
@@ -176,15 +192,19 @@ bool Block::warp_complete(std::size_t first, uint32_t mask) const {
   return true;
 }
 
-void Block::sync_warp(uint32_t mask) {
+void Block::meet_lanes(uint32_t mask, bool ordered) {
   const std::size_t first = running_ / kWarp * kWarp;
   Thread& self = threads_[running_];
   self.mask = mask;
   self.state = State::kAtWarpBarrier;
   if (!warp_complete(first, mask)) return wait(State::kAtWarpBarrier);
+  std::vector<std::size_t> met;
   for (std::size_t lane = 0; lane < kWarp; ++lane) {
-    if (mask >> lane & 1u) threads_[first + lane].state = State::kReady;
+    if ((mask >> lane & 1u) == 0) continue;
+    threads_[first + lane].state = State::kReady;
+    met.push_back(first + lane);
   }
+  if (races_ && ordered) races_->join(met);
 }
 
 void Block::wait_until(const std::function<bool()>& done) {
@@ -199,9 +219,73 @@ void Block::meet(Meeting& meeting, int threads) {
   wait_until([&meeting, before] { return meeting.times() != before; });
 }
 
+void Block::arrive_at(int id, int threads) {
+  Meeting& meeting = named_.at(static_cast<std::size_t>(id));
+  const uint64_t before = meeting.times();
+  meeting.arrive(threads);
+  if (races_) races_->arrive(&meeting, meeting.times() != before);
+}
+
+void Block::meet_at(int id, int threads) {
+  const Meeting& meeting = named_.at(static_cast<std::size_t>(id));
+  const uint64_t before = meeting.times();
+  arrive_at(id, threads);
+  wait_until([&meeting, before] { return meeting.times() != before; });
+  if (races_) races_->pass(&meeting);
+}
+
+// Who touches a barrier in shared memory must be in order with its initialisation alone.
+void Block::arrive_in_shared(const void* barrier, std::size_t bytes, bool opens) {
+  if (!races_) return;
+  update_atomically(barrier, bytes);
+  races_->arrive(barrier, opens);
+}
+
+void Block::pass_in_shared(const void* barrier, std::size_t bytes) {
+  if (!races_) return;
+  update_atomically(barrier, bytes);
+  races_->pass(barrier);
+}
+
+void Block::update_atomically(const void* at, std::size_t bytes) {
+  using R = Races;
+  if (races_)
+    races_->access(R::Actor::kThread, R::Access::kAtomic, at, bytes, __builtin_return_address(0));
+}
+
+void Block::start_copy(void* to, const void* from, std::size_t bytes) {
+  using R = Races;
+  copies_[running_].start(to, from, bytes);
+  if (races_)
+    races_->access(R::Actor::kCopies, R::Access::kWrite, to, bytes, __builtin_return_address(0));
+}
+void Block::commit_copies() {
+  copies_[running_].commit();
+  if (races_) races_->commit(Races::Actor::kCopies);
+}
+void Block::wait_copies(std::size_t groups_left) {
+  copies_[running_].wait(groups_left);
+  if (races_) races_->wait(Races::Actor::kCopies, groups_left);
+}
+
+void Block::read_operand(std::size_t offset, std::size_t bytes) {
+  using R = Races;
+  if (races_)
+    races_->access(R::Actor::kProducts, R::Access::kRead, shared_.get() + offset, bytes,
+                   __builtin_return_address(0));
+}
+void Block::commit_products() {
+  products_[running_].commit();
+  if (races_) races_->commit(Races::Actor::kProducts);
+}
+void Block::wait_products(std::size_t groups_left) {
+  products_[running_].wait(groups_left);
+  if (races_) races_->wait(Races::Actor::kProducts, groups_left);
+}
+
 void Block::fence_for_products() {
   if (fenced_.empty()) fenced_.assign(shared_bytes_, 0xff);
-  copies().fence();
+  copies_[running_].fence();
   // What others have copied and not fenced stays as it was.
   std::vector<unsigned char> seen(shared_.get(), shared_.get() + shared_bytes_);
   for (const AsyncCopies& others : copies_) {

@@ -48,9 +48,14 @@ class Meeting {
   uint64_t times_ = 0;
 };
 
+class Races;
+
 class Block {
  public:
   Block(dim3 grid, dim3 block, std::size_t shared_bytes, const std::function<void()>& kernel);
+  ~Block();
+  Block(const Block&) = delete;
+  Block& operator=(const Block&) = delete;
   void run(dim3 index);
 
   // The block that runs now, for the functions of device_language.h.
@@ -59,9 +64,15 @@ class Block {
   [[nodiscard]] void* shared() const { return shared_.get(); }
   [[nodiscard]] std::size_t shared_bytes() const { return shared_bytes_; }
 
-  // Of the thread that runs now.
-  [[nodiscard]] AsyncCopies& copies() { return copies_[running_]; }
+  // Asynchronous copies of the thread that runs now. No source: zeros.
+  void start_copy(void* to, const void* from, std::size_t bytes);
+  void commit_copies();
+  void wait_copies(std::size_t groups_left);
+  // Its asynchronous products.
   [[nodiscard]] AsyncProducts& products() { return products_[running_]; }
+  void read_operand(std::size_t offset, std::size_t bytes);
+  void commit_products();
+  void wait_products(std::size_t groups_left);
 
   // Shared memory as wgmma sees it: copies that their thread waited for and then fenced, and what
   // was stored before the last fence of any thread (by whom is not followed).
@@ -69,10 +80,16 @@ class Block {
   void fence_for_products();
 
   void sync_block();
-  void sync_warp(uint32_t mask);
+  // The program's barrier of a warp. Collectives meet without one: they order no memory.
+  void sync_warp(uint32_t mask) { meet_lanes(mask, true); }
+  void meet_lanes(uint32_t mask, bool ordered = false);
   // The named barriers of the block, 1 to 15.
-  void meet_at(int id, int threads) { meet(named_.at(static_cast<std::size_t>(id)), threads); }
-  void arrive_at(int id, int threads) { named_.at(static_cast<std::size_t>(id)).arrive(threads); }
+  void meet_at(int id, int threads);
+  void arrive_at(int id, int threads);
+  // A barrier in shared memory: an arrival, which may open it, and a wait that is over.
+  void arrive_in_shared(const void* barrier, std::size_t bytes, bool opens);
+  void pass_in_shared(const void* barrier, std::size_t bytes);
+  void update_atomically(const void* at, std::size_t bytes);
   // Lets the others go on until done().
   void wait_until(const std::function<bool()>& done);
   // read(lane -> const In&) after all lanes of the mask have given `mine`.
@@ -80,13 +97,13 @@ class Block {
   auto warp_collective(uint32_t mask, const In& mine, Read read) {
     static_assert(sizeof(In) <= kExchangeBytes);
     std::memcpy(slot(lane()), &mine, sizeof(In));
-    sync_warp(mask);
+    meet_lanes(mask);
     const auto result = read([this](int from) {
       In value;
       std::memcpy(&value, slot(from), sizeof(In));
       return value;
     });
-    sync_warp(mask);
+    meet_lanes(mask);
     return result;
   }
   // The same for the 128 threads of a warpgroup: read(thread -> In).
@@ -142,6 +159,7 @@ class Block {
   std::array<Meeting, 16> named_;
   std::vector<Meeting> warpgroups_;
   std::unique_ptr<unsigned char[], void (*)(unsigned char*)> shared_;
+  std::unique_ptr<Races> races_;  // none where kernels do not report their accesses
   std::exception_ptr failure_;
   std::size_t running_ = 0, alive_ = 0, at_barrier_ = 0;
 };

@@ -100,15 +100,18 @@ inline int __all_sync(unsigned mask, int predicate) {
   return __ballot_sync(mask, predicate) == mask;
 }
 
-// Threads of a launch never run at the same time, so a plain update is atomic.
+// Threads of a launch never run at the same time, so a plain update is atomic. It is no plain
+// access of the kernel's: no_sanitize.
 template <class T>
-inline T atomicAdd(T* address, T value) {
+[[gnu::no_sanitize("thread")]] inline T atomicAdd(T* address, T value) {
+  ink::cuda_on_cpu::Block::current().update_atomically(address, sizeof(T));
   const T before = *address;
   *address = before + value;
   return before;
 }
 template <class T>
-inline T atomicMax(T* address, T value) {
+[[gnu::no_sanitize("thread")]] inline T atomicMax(T* address, T value) {
+  ink::cuda_on_cpu::Block::current().update_atomically(address, sizeof(T));
   const T before = *address;
   if (value > before) *address = value;
   return before;

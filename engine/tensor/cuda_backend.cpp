@@ -139,15 +139,17 @@ cudaError_t CudaBackend::poll(Query query) const {
     if (spins > kSpins) std::this_thread::sleep_for(std::chrono::microseconds(50));
     state = query();
   }
+  if (state != cudaSuccess) return state;  // the ops say more than what a guard would see of it
   for (HostWaitGuard* guard : guards_) guard->look();
   return state;
 }
 
-void CudaBackend::synchronize() {
-  const cudaError_t result = guards_.empty() ? cudaStreamSynchronize(stream_)
-                                             : poll([&] { return cudaStreamQuery(stream_); });
-  check_wait(result);
+cudaError_t CudaBackend::wait_for_stream() const {
+  return guards_.empty() ? cudaStreamSynchronize(stream_)
+                         : poll([&] { return cudaStreamQuery(stream_); });
 }
+
+void CudaBackend::synchronize() { check_wait(wait_for_stream()); }
 
 void CudaBackend::wait_for(cudaEvent_t event) {
   const cudaError_t result =
@@ -194,7 +196,7 @@ void CudaBackend::out_of_memory(const std::string& what) const {
 void CudaBackend::launched(const char* op) {
   recent_[launches_++ % recent_.size()] = op;
   check(cudaGetLastError(), op);
-  if (wait_after_launch_) check(cudaStreamSynchronize(stream_), op);
+  if (wait_after_launch_) check(wait_for_stream(), op);
 }
 
 std::string CudaBackend::recent_ops() const {

@@ -39,8 +39,8 @@ class CudaAllocator final : public Allocator {
 class HostWaitGuard {
  public:
   virtual ~HostWaitGuard() = default;
-  // Called again and again while a wait lasts, and once when it has ended. What it throws ends the
-  // wait.
+  // Called again and again while a wait lasts, and once when it has ended well. What it throws ends
+  // the wait.
   virtual void look() = 0;
 };
 
@@ -91,6 +91,7 @@ class CudaBackend final : public DeviceBackend {
 
  private:
   [[nodiscard]] std::string recent_ops() const;
+  [[nodiscard]] cudaError_t wait_for_stream() const;
   void check_wait(cudaError_t result) const;
   template <class Query>
   [[nodiscard]] cudaError_t poll(Query query) const;

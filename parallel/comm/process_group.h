@@ -1,10 +1,11 @@
 // A set of ranks that talk to each other, and the collectives they share.
 //
-// Backends: self (one rank, the identity), threads of one process (tests), MPI (host tensors). All
-// ranks of a group make the same calls in the same order. A call returns a Work; its tensors must
-// live and stay untouched until wait(). Waits have a deadline: past it the group is aborted and
-// Error(kPeer) names the call. Tensors are contiguous. Reductions take f32, f64, bf16, i32 and i64,
-// in that type; every rank gets bit-equal results. Every call is written to a FlightRecorder.
+// Backends: self (one rank, the identity), threads of one process (tests), files and MPI (host
+// tensors), NCCL (cards). All ranks of a group make the same calls in the same order. A call
+// returns a Work; its tensors must live and stay untouched until wait(). Waits have a deadline:
+// past it the group is aborted and Error(kPeer) names the call. Tensors are contiguous. Reductions
+// take f32, f64, bf16, i32 and i64, in that type; every rank gets bit-equal results. Every call is
+// written to a FlightRecorder.
 #pragma once
 
 #include <chrono>
@@ -64,7 +65,9 @@ class ProcessGroup {
   virtual void barrier() = 0;
   // Ranks that give the same color form a group, ordered by key, then by rank.
   [[nodiscard]] virtual std::unique_ptr<ProcessGroup> split(int color, int key) = 0;
-  // Ends the waits of every rank with Error(kPeer); the group cannot be used afterwards.
+  // Ends the waits of this rank with Error(kPeer), and those of the others where the transport can
+  // tell them (threads, files): elsewhere they end when this rank's process is gone, at the latest
+  // at their deadline. The group cannot be used afterwards.
   virtual void abort(const std::string& reason) = 0;
 
   [[nodiscard]] virtual const FlightRecorder& recorder() const = 0;

@@ -9,6 +9,7 @@
 #include <future>
 
 #include "engine/nn/builder.h"
+#include "engine/tensor/cuda_backend.h"
 #include "parallel/comm/device_group.h"
 #include "parallel/comm/self_group.h"
 #include "parallel/comm/wait_watch.h"
@@ -45,6 +46,7 @@ class Cards {
 #ifdef INKSTONE_CUDA_ON_CPU_TEST
     cuda_on_cpu::set_devices(1);
     cuda_on_cpu::set_streams(cuda_on_cpu::Streams::kAtOnce);
+    cuda_on_cpu::repair_cards();
 #endif
   }
   Cards(const Cards&) = delete;
@@ -414,6 +416,27 @@ TEST_P(NcclGroupFaults, WhatIsNoShortageIsAPeersFailure) {
         const std::string text = peer_error([&] { cards.barrier(); });
         cuda_on_cpu::set_async_error(ncclSuccess);
         EXPECT_NE(text.find("illegal memory access"), std::string::npos) << text;
+      },
+      {});
+}
+
+// The transport looks at its calls while the host waits, and sees the failure as well.
+TEST(NcclGroupFailedKernel, IsNamedWhileACallIsOpen) {
+  const Cards there(Streams::kLate);
+  run_with_absent_peer(
+      [](Runtime& runtime, ProcessGroup& cards) {
+        CudaBackend& card = cuda_backend(zeros(runtime, {1}, DType::kF32));
+        const Tensor t = zeros(runtime, {5}, DType::kF32);
+        const auto open = cards.all_reduce(t, ReduceOp::kSum);
+        cuda_on_cpu::enqueue(card.stream(), [] { throw std::runtime_error("a broken kernel"); });
+        card.launched("swiglu_forward");
+        try {
+          card.synchronize();
+          ADD_FAILURE() << "no error";
+        } catch (const std::exception& error) {
+          const std::string_view text = error.what();
+          EXPECT_NE(text.find("[one of the ops launched last: swiglu_forward"), text.npos) << text;
+        }
       },
       {});
 }

@@ -250,6 +250,7 @@ std::optional<float> CublasLt::time(Runtime& runtime, const GemmProblem& problem
     if (enqueue(runtime, problem, plan) != CUBLAS_STATUS_SUCCESS) return std::nullopt;
   }
   end.record(backend_.stream());
+  backend_.wait_for(end.get());  // what is before it may wait for other ranks: with a deadline
   return end.milliseconds_since(start);
 }
 

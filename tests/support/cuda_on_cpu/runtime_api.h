@@ -136,6 +136,7 @@ void refuse_devices(cudaError_t reason);
 // it.
 void set_instance(int card, int instance);
 void fail_launch(long long number);      // of the process, from 1: that kernel fails as it runs
+void repair_cards();                     // a failed kernel makes its card useless until then
 void refuse_launch(long long number);    // counted alike: there is no memory for that kernel
 void refuse_graphs(cudaError_t reason);  // what cudaGraphInstantiate says; cudaSuccess: it works
 

@@ -31,10 +31,15 @@ struct Item {
   Work run;
   std::function<bool()> ready;
 };
+// What the streams of a device have in common.
+struct Card {
+  std::recursive_mutex mutex;  // they run each other's work, in either direction
+  bool failed = false;         // by a kernel: every later wait or question says so
+};
 struct CUstream_st : std::enable_shared_from_this<CUstream_st> {
-  CUstream_st(int on, std::recursive_mutex& of_device) : device(on), mutex(of_device) {}
+  CUstream_st(int on, Card& of_device) : device(on), card(of_device), mutex(of_device.mutex) {}
   const int device;
-  // Of all streams of the device: they run each other's work, in either direction.
+  Card& card;
   std::recursive_mutex& mutex;
   std::deque<Item> queue;
   int64_t enqueued = 0, finished = 0;
@@ -52,7 +57,7 @@ namespace {
 Streams policy = Streams::kAtOnce;
 cudaError_t refusal = cudaSuccess;  // of graphs
 std::mutex registry_mutex;
-std::map<int, std::recursive_mutex> device_mutexes;
+std::map<int, Card> cards;
 std::set<std::shared_ptr<CUstream_st>> registry;
 std::set<CUgraph_st*> open_captures;
 thread_local int captures = 0;
@@ -64,6 +69,7 @@ enum class Patience : unsigned char { kNone, kAll };
 // launch failure of the device; what went wrong is printed where it happened.
 cudaError_t drain(CUstream_st* stream, int64_t ticket, Patience patience) {
   std::unique_lock lock(stream->mutex);
+  if (stream->card.failed) return remember(cudaErrorLaunchFailure);
   while (stream->finished < ticket && !stream->queue.empty()) {
     const auto& ready = stream->queue.front().ready;
     if (ready && !ready()) {
@@ -82,6 +88,7 @@ cudaError_t drain(CUstream_st* stream, int64_t ticket, Patience patience) {
       std::fprintf(stderr, "cuda_on_cpu: %s\n", error.what());
       stream->finished += static_cast<int64_t>(stream->queue.size());
       stream->queue.clear();  // behind a failed kernel nothing runs
+      stream->card.failed = true;
       return remember(cudaErrorLaunchFailure);
     }
   }
@@ -101,6 +108,7 @@ cudaError_t put(CUstream_st* stream, Item item) {
 cudaError_t ask(CUstream_st* stream, int64_t ticket) {
   const std::lock_guard lock(stream->mutex);
   ++stream->asked;
+  if (stream->card.failed) return remember(cudaErrorLaunchFailure);
   if (policy == Streams::kAtOnce || stream->asked > 1) {
     const cudaError_t result = drain(stream, ticket, Patience::kNone);
     if (result != cudaSuccess && result != cudaErrorNotReady) return result;
@@ -130,6 +138,9 @@ bool all_joined(CUstream_st* origin) {
 void set_streams(Streams streams) { policy = streams; }
 void refuse_graphs(cudaError_t reason) { refusal = reason; }
 bool capturing() { return captures > 0; }
+void repair_cards() {
+  for (auto& [device, card] : cards) card.failed = false;
+}
 
 cudaError_t enqueue(cudaStream_t stream, Work work) {
   // The legacy default stream orders itself with everything: nothing of ours may use it.
@@ -164,7 +175,7 @@ cudaError_t cudaStreamCreateWithFlags(cudaStream_t* stream, unsigned) {
   int device = 0;
   (void)cudaGetDevice(&device);
   const std::lock_guard lock(ink::cuda_on_cpu::registry_mutex);
-  const auto made = std::make_shared<CUstream_st>(device, ink::cuda_on_cpu::device_mutexes[device]);
+  const auto made = std::make_shared<CUstream_st>(device, ink::cuda_on_cpu::cards[device]);
   *stream = made.get();
   ink::cuda_on_cpu::registry.insert(made);
   return cudaSuccess;

@@ -192,12 +192,6 @@ int64_t DataSet::documents() const {
   return sum;
 }
 
-int64_t DataSet::most_segments() const {
-  int64_t most = 1;  // a slot without a pack is padding
-  for (const LoaderSource& source : train) most = std::max(most, source.packs->most_segments());
-  return most;
-}
-
 nlohmann::json DataSet::identity() const {
   nlohmann::json list = nlohmann::json::array();
   for (const LoaderSource& source : train)

@@ -51,8 +51,6 @@ class DataSet {
   [[nodiscard]] int64_t packs() const;
   [[nodiscard]] int64_t tokens() const;
   [[nodiscard]] int64_t documents() const;
-  // No training pack has more (PackSource).
-  [[nodiscard]] int64_t most_segments() const;
   [[nodiscard]] int64_t steps_per_epoch(const BatchPlan& plan) const {
     return plan.steps_for(packs());
   }

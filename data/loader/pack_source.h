@@ -30,8 +30,6 @@ class PackSource {
   [[nodiscard]] virtual int64_t max_length() const = 0;
   // Names of the sources that segments are numbered by.
   [[nodiscard]] virtual std::vector<std::string> source_names() const { return {name()}; }
-  // No pack has more documents or parts of them; the padding behind a short pack counts as one.
-  [[nodiscard]] virtual int64_t most_segments() const = 0;
   // Length and trained count without reading the tokens.
   [[nodiscard]] virtual PackRow row(int64_t pack) const = 0;
   [[nodiscard]] virtual TokenRange read(int64_t pack) const = 0;

@@ -25,7 +25,6 @@ class StoreSamples final : public StoreBacked {
   }
   int64_t packs() const override { return samples_; }
   int64_t max_length() const override { return max_length_; }
-  int64_t most_segments() const override { return any_short_ ? 2 : 1; }
   PackRow row(int64_t pack) const override {
     const Place place = find(pack);
     return store().part_row(split(), place.document, place.offset,
@@ -49,7 +48,6 @@ class StoreSamples final : public StoreBacked {
   void add(int64_t length) {
     const int64_t parts = (length - 1) / max_length_ + 1;
     if (parts > 1) long_.push_back({added_, samples_, parts});
-    any_short_ |= length % max_length_ != 0;
     samples_ += parts;
     ++added_;
   }
@@ -70,7 +68,6 @@ class StoreSamples final : public StoreBacked {
 
   int64_t max_length_;
   int64_t samples_ = 0, added_ = 0;  // documents
-  bool any_short_ = false;
   std::vector<LongDocument> long_;
 };
 

@@ -10,7 +10,6 @@ class StorePacks final : public StoreBacked {
   std::string hash() const override { return store().header().content_hash; }
   int64_t packs() const override { return static_cast<int64_t>(sizes().packs); }
   int64_t max_length() const override { return store().header().max_length; }
-  int64_t most_segments() const override { return static_cast<int64_t>(sizes().most_segments); }
   PackRow row(int64_t pack) const override {
     return store().pack_row(split(), static_cast<uint64_t>(pack));
   }

@@ -37,14 +37,6 @@ class SyntheticPacks final : public PackSource {
   int64_t trained_tokens() const override { return tokens() - documents(); }
   int64_t max_length() const override { return setup_.max_length; }
 
-  int64_t most_segments() const override {
-    if (!setup_.packing) return setup_.size.length % max_length() == 0 ? 1 : 2;
-    const int64_t whole = max_length() / setup_.size.length,
-                  rest = max_length() % setup_.size.length;
-    const int64_t borders = rest == 0 ? 0 : rest == 1 ? 1 : 2;  // documents cut at either end
-    return std::min(documents(), whole + borders) + (tokens() % max_length() != 0 ? 1 : 0);
-  }
-
   PackRow row(int64_t pack) const override {
     CHECK(pack >= 0 && pack < packs(), "pack {} of {}", pack, packs());
     const int64_t parts = setup_.packing ? packs() : parts_of(setup_.size.length);

@@ -75,27 +75,11 @@ void check_row(const Hdf5Table& table, uint64_t p, const PackRow& row, uint64_t 
         fmt::format("row {}, trained: expected at most {}, got {}", p, row.length, row.trained));
 }
 
-// Documents of a pack whose successor, or the end, begins at `next`; padding counts as one.
-uint64_t segments_of(const PackRow& row, const PackRow& next, uint64_t max_length) {
-  return next.first_document - row.first_document + (next.document_offset != 0) +
-         (row.length < max_length);
-}
-
-struct PackSums {
-  uint64_t trained = 0, most_segments = 0;
-};
-
-PackSums check_packs(const SplitTables& tables, Borders& borders, uint64_t documents,
+// Returns the trained tokens of all packs.
+uint64_t check_packs(const SplitTables& tables, Borders& borders, uint64_t documents,
                      uint64_t max_length) {
   const uint64_t tokens = tables.tokens.rows();
-  uint64_t offset = 0, document = 0;
-  PackSums sums;
-  PackRow last;
-  const auto end_pack = [&](const PackRow& next) {
-    if (last.length > 0)
-      sums.most_segments = std::max(sums.most_segments, segments_of(last, next, max_length));
-    last = next;
-  };
+  uint64_t offset = 0, document = 0, trained = 0;
   for (uint64_t begin = 0; begin < tables.packs.rows(); begin += kBlock) {
     const auto rows =
         read_pack_rows(tables.packs, begin, std::min(kBlock, tables.packs.rows() - begin));
@@ -108,12 +92,10 @@ PackSums check_packs(const SplitTables& tables, Borders& borders, uint64_t docum
             fmt::format("row {}: expected document {} at {}, got document {} at {}", begin + i,
                         document, inside, rows[i].first_document, rows[i].document_offset));
       offset += rows[i].length;
-      sums.trained += rows[i].trained;
-      end_pack(rows[i]);
+      trained += rows[i].trained;
     }
   }
-  end_pack({.first_document = documents});
-  return sums;
+  return trained;
 }
 
 void check_sources(const Hdf5Table& sources, size_t known) {
@@ -151,14 +133,10 @@ SplitSizes check_split(const SplitTables& tables, const StoreHeader& header) {
     bad(tables.documents, fmt::format("expected a document for {} tokens, got none", tokens));
 
   Borders borders(tables.documents, tokens);
-  const PackSums sums = check_packs(tables, borders, documents, max_length);
+  const uint64_t trained = check_packs(tables, borders, documents, max_length);
   borders.finish();
   check_sources(tables.sources, header.sources.size());
-  return {.tokens = tokens,
-          .documents = documents,
-          .packs = packs,
-          .trained = sums.trained,
-          .most_segments = sums.most_segments};
+  return {.tokens = tokens, .documents = documents, .packs = packs, .trained = trained};
 }
 
 void check_trained(const TokenRange& range, const PackRow& row, const std::string& place,

@@ -71,7 +71,6 @@ struct StoreHeader {
 
 struct SplitSizes {
   uint64_t tokens = 0, documents = 0, packs = 0, trained = 0;
-  uint64_t most_segments = 0;  // of one pack, the padding behind a short one counted; when read
 };
 
 }  // namespace ink

@@ -310,7 +310,6 @@ class ProbeSource final : public PackSource {
   int64_t documents() const override { return inner_->documents(); }
   int64_t trained_tokens() const override { return inner_->trained_tokens(); }
   int64_t max_length() const override { return inner_->max_length(); }
-  int64_t most_segments() const override { return inner_->most_segments(); }
   PackRow row(int64_t pack) const override { return inner_->row(pack); }
   TokenRange read(int64_t pack) const override {
     if (++reads == fail_at) throw Error(ExitCode::kBadInput, "probe", "broken");
@@ -401,35 +400,6 @@ TEST(Synthetic, TableAgreesWithTheTokens) {
     }
     EXPECT_EQ(trained, source->trained_tokens());
     EXPECT_EQ(tokens, documents * length);
-  }
-}
-
-// Documents of the batch of one pack, its padding among them.
-int64_t segments_in(const PackSource& source, int64_t pack) {
-  const Pack read = make_pack(source.read(pack), ResetPositions::kDocument);
-  const BatchSlot slot{.pack = &read};
-  const HostBatch batch = make_host_batch({&slot, 1}, source.max_length());
-  return static_cast<int64_t>(batch.cu_seqlens.size()) - 1;
-}
-
-TEST(MostSegments, BoundsEveryPackAndIsReachedInAStore) {
-  for (const int64_t length : {1, 3, 4, 7, 8, 9, 16, 30}) {
-    for (const int64_t documents : {1, 2, 5, 16}) {
-      const auto source = synthetic(documents, length);
-      for (int64_t p = 0; p < source->packs(); ++p)
-        EXPECT_LE(segments_in(*source, p), source->most_segments()) << length << " " << documents;
-    }
-  }
-  const test::TestFolder folder;
-  for (const int count : {1, 2, 40}) {
-    for (const int64_t max_length : {5, 16, 64}) {
-      const auto path = folder / fmt::format("{}-{}.h5", count, max_length);
-      test::write_store(path, test::numbered_documents(count), test::small_header(max_length));
-      const auto source = store_source(TokenStore::open(path), Split::kTrain);
-      int64_t most = 0;
-      for (int64_t p = 0; p < source->packs(); ++p) most = std::max(most, segments_in(*source, p));
-      EXPECT_EQ(source->most_segments(), most) << count << " documents in packs of " << max_length;
-    }
   }
 }
 

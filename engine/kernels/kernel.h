@@ -1,10 +1,10 @@
 // A kernel slot: a name and, per device, labelled candidates that register themselves before main.
 //
-// The candidate of highest priority whose supports(arguments) is true runs; a label chosen in the
-// run file
-// (`kernels: {slot: label}`) goes before all others. A missing kernel is an error that names slot,
-// device and build option. Slots are constinit, so the order of start-up does not matter; choose()
-// is called before any kernel runs.
+// The candidate of highest priority whose supports(arguments) is true runs; a label that the run
+// file chooses (`kernels: {slot: label}`) goes before all others.
+//
+// A missing kernel is an error that names slot, device and build option. Slots are constinit, so
+// the order of start-up does not matter; choose() is called before any kernel runs.
 #pragma once
 
 #include <array>

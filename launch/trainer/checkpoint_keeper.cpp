@@ -54,9 +54,11 @@ CheckpointKeeper::CheckpointKeeper(Session& session, RunLog* log, std::string ru
       version_(std::move(version)),
       write_hf_(std::move(write_hf)) {}
 
-void CheckpointKeeper::resumed_at(int64_t step, const CheckpointMarks& marks) {
+void CheckpointKeeper::resumed_at(int64_t step, const CheckpointMarks& marks,
+                                  const nlohmann::json& rollbacks) {
   saved_step_ = step;
   saved_marks_ = marks;
+  saved_rollbacks_ = rollbacks;
   if (marks.loss_spike.is_null()) good_step_ = step;
 }
 
@@ -64,11 +66,12 @@ void CheckpointKeeper::save(const RunRecord& record) {
   if (saved_step_ != record.counters.step) write(record, false);
 }
 
-// What this step was saved with may lack hf/, or the mark of an evaluation that came later.
+// What this step was saved with may lack hf/, the mark of an evaluation that came later, or the
+// rollback that led back to it.
 void CheckpointKeeper::save_last(const RunRecord& record) {
   const bool wants_hf = write_hf_ && session_.plan().run.checkpoint.hf != HfExport::kNever;
   if (saved_step_ != record.counters.step || (wants_hf && !saved_hf_) ||
-      best_step(saved_marks_) != best_step(record.marks))
+      best_step(saved_marks_) != best_step(record.marks) || saved_rollbacks_ != record.rollbacks)
     write(record, true);
   tell(saver_.wait());
   session_.world().barrier();
@@ -81,6 +84,7 @@ void CheckpointKeeper::write(const RunRecord& record, bool last) {
   tell(saver_.wait());
   saved_step_ = step;
   saved_marks_ = record.marks;
+  saved_rollbacks_ = record.rollbacks;
   if (record.marks.loss_spike.is_null()) good_step_ = step;
   saved_hf_ =
       write_hf_ && (options.hf == HfExport::kAlways || (last && options.hf == HfExport::kLast));

@@ -41,8 +41,8 @@ class CheckpointKeeper {
   CheckpointKeeper(Session& session, RunLog* log, std::string run_id, std::string version,
                    WriteHf write_hf);
 
-  // A checkpoint of this step exists already: the run was resumed from it.
-  void resumed_at(int64_t step, const CheckpointMarks& marks);
+  // A checkpoint of this step exists already: the run was resumed from it. rollbacks: those it has.
+  void resumed_at(int64_t step, const CheckpointMarks& marks, const nlohmann::json& rollbacks);
   void save(const RunRecord& record);
   // The save that ends the run: blocking, with hf/ if the run asks for it; returns on every rank
   // when it is published.
@@ -67,6 +67,7 @@ class CheckpointKeeper {
   BackgroundSaver saver_;
   int64_t saved_step_ = -1, good_step_ = -1;
   CheckpointMarks saved_marks_;
+  nlohmann::json saved_rollbacks_;
   bool saved_hf_ = false;  // the save of saved_step_ holds hf/
 };
 

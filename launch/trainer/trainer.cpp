@@ -60,7 +60,7 @@ void Trainer::restore(const nlohmann::json& state) {
   const CheckpointMarks marks = marks_of(state, place);
   if (session_.plan().run.checkpoint.keep_best) best_ = marks.best;
   resumed_ = true;
-  keeper_.resumed_at(counters_.step, marks);
+  keeper_.resumed_at(counters_.step, marks, state.value("rollbacks", nlohmann::json()));
 }
 
 RunRecord Trainer::record() const {

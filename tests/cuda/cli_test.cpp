@@ -1,10 +1,13 @@
 // The program on a card, as a user runs it: training, resume, generation, and what it says when a
 // card is absent, full, too old, shared or broken. Without a card the same program runs on the host
 // implementation (emulated_card.cpp).
+#include <signal.h>
+#include <unistd.h>
+
 #include <algorithm>
 #include <sstream>
 
-#include "tests/cli/inkstone_run.h"
+#include "tests/cli/guard_case.h"
 #include "tests/cuda/card.h"
 
 namespace ink {
@@ -189,6 +192,40 @@ TEST_F(CudaRun, RollsBackToTheRunWithoutTheSpikes) {
   EXPECT_EQ(step_columns(place_ / "part"), step_columns(place_ / "skipped"));
   EXPECT_EQ(files_below(place_ / "part/step-8/state"),
             files_below(place_ / "skipped/step-8/state"));
+}
+
+// A stop that comes between a spike and its reading: the run goes back before it saves, to a save
+// that is there already and now knows of it.
+TEST_F(CudaRun, ASignalBehindASpikeRollsBackBeforeItSaves) {
+  const PoisonedRun poisoned(place_);
+  const auto arguments = [](const std::string& device, std::vector<std::string> more) {
+    more.insert(more.end(), {"train.device=" + device, "train.loss_watchdog.action=rollback",
+                             "checkpoint.every=100"});
+    return PoisonedRun::arguments("run", more);
+  };
+  const auto rollbacks = [&] {
+    return std::ranges::count_if(event_rows(place_ / "run", "warning"),
+                                 [](const json& row) { return row.at("code") == "rollback"; });
+  };
+  const auto steps_of = [](const json& row) { return row.at("step").get<int64_t>(); };
+  expect_done(run(arguments("cpu", {"--max-steps", "23"})));
+  Child child(command_of(arguments("cuda", {"--resume", "faults.step_delay_ms=1500"})),
+              place_.options());
+  ASSERT_TRUE(wait_for_step(child, place_ / "run", PoisonedRun::kStep - 2));
+  usleep(500'000);  // the spike is on its way, the step before it waits to be read
+  child.signal(SIGTERM);
+  const ChildResult stopped = child.wait();
+  EXPECT_EQ(stopped.code, 75) << stopped.err;
+  EXPECT_EQ(steps_of(step_rows(place_ / "run").back()), PoisonedRun::kStep) << stopped.err;
+  EXPECT_EQ(rollbacks(), 1) << stopped.err;
+  EXPECT_EQ(steps_of(event_rows(place_ / "run", "end").back()), 23);
+  EXPECT_TRUE(fs::exists(place_ / "run/step-23"));
+  EXPECT_FALSE(fs::exists(place_ / "run/step-26"));
+  expect_done(run(arguments("cuda", {"--resume", "--max-steps", "27"})));
+  EXPECT_EQ(rollbacks(), 1) << "the spike came again";
+  const std::vector<json> rows = step_rows(place_ / "run");
+  ASSERT_EQ(steps_of(rows.back()), 27);
+  EXPECT_EQ(rows[rows.size() - 2].at("skip_reason"), "skip_steps");
 }
 
 // Guards read what the card holds, and a veto waits for it: the decisions are the processor's.

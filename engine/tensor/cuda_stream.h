@@ -46,11 +46,14 @@ class StreamEvent {
   void hold(cudaStream_t stream) const {
     check_cuda(cudaStreamWaitEvent(stream, event_, 0), "cudaStreamWaitEvent");
   }
-  // Never where the card has failed: the host's next wait says so, with the ops.
   [[nodiscard]] bool passed() const {
-    if (cudaEventQuery(event_) == cudaSuccess) return true;
-    (void)cudaGetLastError();  // no error that the next launch may report
-    return false;
+    const cudaError_t state = cudaEventQuery(event_);
+    if (state == cudaErrorNotReady) {
+      (void)cudaGetLastError();  // no error that the next launch may report
+      return false;
+    }
+    check_cuda(state, "cudaEventQuery");
+    return true;
   }
 
  private:

@@ -41,6 +41,7 @@ class CudaOnCpu : public ::testing::Test {
   ~CudaOnCpu() override {
     cuda_on_cpu::set_order(Order::kAscending);
     cuda_on_cpu::set_streams(Streams::kAtOnce);
+    cuda_on_cpu::repair_cards();
     (void)cudaGetLastError();
   }
 
@@ -128,6 +129,7 @@ TEST_F(CudaOnCpu, ABarrierThatNotAllReachIsALaunchFailure) {
   EXPECT_THROW(launch(backend_, "half", {.grid = 1, .block = 32}, half_at_the_warp_barrier,
                       out.data<float>()),
                InternalError);
+  cuda_on_cpu::repair_cards();
   EXPECT_THROW(
       launch(backend_, "absent", {.grid = 1, .block = 20}, names_an_absent_lane, out.data<float>()),
       InternalError);

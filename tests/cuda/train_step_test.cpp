@@ -132,7 +132,7 @@ class Waits final : public HostWaitGuard {
 
 TEST_F(CudaTrainStep, AStepIsIssuedWithoutAWait) {
   for (const bool graphs : {false, true}) {
-    TraineeOptions options = graphs ? recorded_once() : on_card(false);
+    TraineeOptions options = graphs ? on_card(true) : on_card(false);
     Trainee trainee(golden_, *alone_, options);
     Waits waits(trainee.runtime());
     for (int64_t step = 0; step < 3; ++step) {
@@ -487,7 +487,7 @@ TEST_F(CudaTrainStep, UploadsAndLateReadsKeepTheirBytes) {
   const LateStreams late;
 #endif
   Runtime runtime({}, make_backend(Device::kCuda));
-  std::vector<int32_t> large(size_t{9} << 20);
+  std::vector<int32_t> large((size_t{9} << 20) + 5);  // in parts, the last one odd
   for (size_t i = 0; i < large.size(); ++i) large[i] = static_cast<int32_t>(i * 7);
   const Tensor there = to_tensor(runtime, large);
   std::vector<Tensor> small;

@@ -189,6 +189,7 @@ class WarpgroupOnCpu : public ::testing::Test {
                          .shared_bytes = sizeof(ptx::Barrier)},
                         kernel),
                  InternalError);
+    cuda_on_cpu::repair_cards();
   }
 
   Runtime runtime_;

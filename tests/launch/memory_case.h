@@ -92,7 +92,7 @@ inline MemoryOfRun memory_of(const MemoryCase& c) {
   optimizer.initialize_masters(1);
   const std::unique_ptr<ProcessGroup> group = make_self_group();
   TrainStep step(runtime, *model, table, optimizer, *group,
-                 {.graphs = c.graphs, .max_length = c.tokens, .documents = 1});
+                 {.graphs = c.graphs, .max_length = c.tokens});
   const HostBatch batch = batch_of(c);
   const std::vector<HostBatch> batches(static_cast<size_t>(c.micro_batches), batch);
   runtime.allocator().reset_peaks();

@@ -1,8 +1,11 @@
 // Causal attention of grouped queries, forward and backward, head_dim 128: the same number of
-// tokens as documents of 2K to 32K. A causal product does half of the work of a full one; backward
-// is 2.5 times forward. Beside the candidate that runs by itself, every other one but the fallback;
-// flash_wgmma, which no card has run, behind all other rows.
+// tokens as documents of 2K to 32K, and as a run packs short ones, with empty documents behind them
+// and a longest one that is not there. A causal product does half of the work of a full one;
+// backward is 2.5 times forward. Beside the candidate that runs by itself, every other one but the
+// fallback; flash_wgmma, which no card has run, behind all other rows.
 #include "engine/ops/attention.h"
+
+#include <bit>
 
 #include "bench/gpu/bench.h"
 
@@ -15,11 +18,18 @@ struct Heads {
   int64_t heads, kv_heads;
 };
 constexpr Heads kHeads[] = {{"1.8b", 16, 8}, {"7b", 32, 8}};
-constexpr int64_t kLengths[] = {2048, 4096, 8192, 16384, 32768};
+struct Lengths {
+  int64_t each, longest;  // of every document; what kernels are told that none exceeds
+};
+constexpr Lengths kLengths[] = {{2048, 2048},   {4096, 4096},   {8192, 8192},
+                                {16384, 16384}, {32768, 32768}, {384, 4096}};
+constexpr Lengths kTinyLengths[] = {{32, 32}, {20, 64}};
 
+// Up to a power of two, as a micro-batch is.
 Tensor packed(Runtime& runtime, int64_t count, int64_t length) {
   std::vector<int32_t> edges;
   for (int64_t d = 0; d <= count; ++d) edges.push_back(static_cast<int32_t>(d * length));
+  edges.resize(std::bit_ceil(static_cast<uint64_t>(count)) + 1, edges.back());
   return to_tensor(runtime, edges);
 }
 
@@ -52,10 +62,11 @@ void measure(Bench& bench, const Pass& pass, bool last) {
   }
 }
 
-void one_length(Bench& bench, const Heads& h, int64_t length, int64_t tokens, bool last) {
+void one_length(Bench& bench, const Heads& h, const Lengths& lengths, int64_t tokens, bool last) {
   Runtime& runtime = bench.runtime();
+  const int64_t length = lengths.each;
   const int64_t documents = std::max<int64_t>(1, tokens / length), T = documents * length;
-  const Documents layout{packed(runtime, documents, length), length};
+  const Documents layout{packed(runtime, documents, length), lengths.longest};
   const auto random = [&](int64_t heads) -> HeadsView {
     return {bench.random({T, heads * kHeadDim}, DType::kBF16), kHeadDim};
   };
@@ -69,8 +80,10 @@ void one_length(Bench& bench, const Heads& h, int64_t length, int64_t tokens, bo
   const auto backward = [&](int) {
     attention_backward(Device::kCuda, dout, q, k, v, out, lse, layout, dq, dk, dv);
   };
-  const nlohmann::json shape{{"model", h.model}, {"length", length},       {"documents", documents},
-                             {"heads", h.heads}, {"kv_heads", h.kv_heads}, {"head_dim", kHeadDim}};
+  const nlohmann::json shape{{"model", h.model},           {"length", length},
+                             {"longest", lengths.longest}, {"documents", documents},
+                             {"heads", h.heads},           {"kv_heads", h.kv_heads},
+                             {"head_dim", kHeadDim}};
   measure(bench, {attention_forward, "forward", shape, flops, forward}, last);
   forward(0);  // backward reads what it leaves
   measure(bench, {attention_backward, "backward", shape, 2.5 * flops, backward}, last);
@@ -81,10 +94,11 @@ void run(Bench& bench) {
   for (const bool last : {false, true}) {
     for (const Heads& h : kHeads) {
       if (bench.settings().tiny) {
-        one_length(bench, {h.model, 2, 1}, 32, tokens, last);
+        for (const Lengths& lengths : kTinyLengths)
+          one_length(bench, {h.model, 2, 1}, lengths, tokens, last);
         continue;
       }
-      for (const int64_t length : kLengths) one_length(bench, h, length, tokens, last);
+      for (const Lengths& lengths : kLengths) one_length(bench, h, lengths, tokens, last);
     }
   }
 }

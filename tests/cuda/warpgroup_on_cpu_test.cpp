@@ -236,6 +236,8 @@ void one_phase_only() {
   ptx::wait(barrier, 1);
 }
 void half_of_a_meeting() { ptx::meet_at(1, 64); }
+void a_meeting_of_two_sizes() { ptx::meet_at(1, threadIdx.x < 32 ? 64 : 96); }
+void a_meeting_of_half_a_warp() { ptx::meet_at(1, 16); }
 void half_of_a_warpgroup() {
   float sum[16][4] = {};
   if (threadIdx.x < 64) ptx::wgmma<bf16, false>(sum, 0, 0);
@@ -245,6 +247,8 @@ TEST_F(WarpgroupOnCpu, ABarrierThatStaysShutIsALaunchFailure) {
   fails(nobody_arrives, 32);
   fails(one_phase_only, 32);
   fails(half_of_a_meeting, 32);
+  fails(a_meeting_of_two_sizes, 96);
+  fails(a_meeting_of_half_a_warp, 16);
   fails(half_of_a_warpgroup, 128);
 }
 

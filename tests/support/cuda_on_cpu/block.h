@@ -33,10 +33,14 @@ void set_order(Order order);  // of this OS thread's later launches
 inline constexpr int kWarp = 32, kWarpgroup = 4 * kWarp;
 inline constexpr std::size_t kExchangeBytes = 64;  // per lane
 
-// Opens whenever enough have arrived.
+// Opens whenever enough have arrived: whole warps, and as many for each who comes (bar.sync).
 class Meeting {
  public:
   void arrive(int needed) {
+    if (arrived_ == 0) needed_ = needed;
+    if (needed != needed_ || needed % kWarp != 0)
+      throw std::runtime_error("a named barrier of " + std::to_string(needed) + " threads, of " +
+                               std::to_string(needed_) + " to others");
     if (++arrived_ < needed) return;
     arrived_ = 0;
     ++times_;
@@ -44,7 +48,7 @@ class Meeting {
   [[nodiscard]] uint64_t times() const { return times_; }
 
  private:
-  int arrived_ = 0;
+  int arrived_ = 0, needed_ = 0;
   uint64_t times_ = 0;
 };
 

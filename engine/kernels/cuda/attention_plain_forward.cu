@@ -126,16 +126,14 @@ __device__ __forceinline__ void forward_rows(const SplitArguments<T>& a, const B
   }
 }
 
-// A new token has as many rows as its group has heads: one or two per warp, where a full tile has
+// A new token has as many rows as its group has heads: up to two per warp, where a full tile has
 // kRowsPerWarp.
 template <class T, int kColumns, bool kPaged>
 __global__ void __launch_bounds__(kThreads) forward_tiles(SplitArguments<T> a) {
   const BlockPlace place(a);
   if (place.empty()) return;
   const RowTile rows = place.rows(kTile);
-  if (kPaged && rows.count <= kWarps) {
-    forward_rows<T, kColumns, kPaged, 1>(a, place, rows);
-  } else if (kPaged && rows.count <= 2 * kWarps) {
+  if (kPaged && rows.count <= 2 * kWarps) {
     forward_rows<T, kColumns, kPaged, 2>(a, place, rows);
   } else {
     forward_rows<T, kColumns, kPaged, kRowsPerWarp>(a, place, rows);

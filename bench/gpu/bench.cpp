@@ -5,7 +5,7 @@
 #include <map>
 
 #include "engine/core/philox.h"
-#include "engine/tensor/cuda_event.h"
+#include "engine/tensor/cuda_stream.h"
 
 namespace ink::bench {
 namespace {
@@ -89,10 +89,11 @@ int Bench::sets(double bytes) const {
 }
 
 double Bench::sample(int runs, int sets, int& next, const std::function<void(int set)>& run) {
-  const CudaEvent begin, end;
+  const StreamEvent begin(Timing::kKept), end(Timing::kKept);
   begin.record(backend_.stream());
   for (int i = 0; i < runs; ++i) run(next++ % sets);
   end.record(backend_.stream());
+  backend_.wait_for(end.get());
   return static_cast<double>(end.milliseconds_since(begin)) / runs;
 }
 

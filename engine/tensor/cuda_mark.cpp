@@ -1,6 +1,6 @@
 // Marks are timing events in the stream of the kernels.
 #include "engine/tensor/cuda_backend.h"
-#include "engine/tensor/cuda_event.h"
+#include "engine/tensor/cuda_stream.h"
 #include "engine/tensor/device_mark.h"
 
 namespace ink {
@@ -16,7 +16,7 @@ class CudaMark final : public DeviceMark {
 
  private:
   CudaBackend& backend_;
-  CudaEvent event_;
+  StreamEvent event_{Timing::kKept};
 };
 
 const bool kRegistered =

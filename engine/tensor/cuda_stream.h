@@ -28,11 +28,15 @@ class UrgentStream {
   cudaStream_t stream_ = nullptr;
 };
 
+// Does an event keep when it was passed? One that does costs a little more.
+enum class Timing : uint8_t { kNone, kKept };
+
 // A point in a stream.
 class StreamEvent {
  public:
-  StreamEvent() {
-    check_cuda(cudaEventCreateWithFlags(&event_, cudaEventDisableTiming), "cudaEventCreate");
+  explicit StreamEvent(Timing timing = Timing::kNone) {
+    const unsigned flags = timing == Timing::kKept ? 0 : cudaEventDisableTiming;
+    check_cuda(cudaEventCreateWithFlags(&event_, flags), "cudaEventCreate");
   }
   ~StreamEvent() { (void)cudaEventDestroy(event_); }
   StreamEvent(const StreamEvent&) = delete;
@@ -54,6 +58,12 @@ class StreamEvent {
     }
     check_cuda(state, "cudaEventQuery");
     return true;
+  }
+  // Both keep their times, and the host has waited for this one.
+  [[nodiscard]] float milliseconds_since(const StreamEvent& start) const {
+    float milliseconds = 0;
+    check_cuda(cudaEventElapsedTime(&milliseconds, start.event_, event_), "cudaEventElapsedTime");
+    return milliseconds;
   }
 
  private:

@@ -7,7 +7,7 @@
 #include <span>
 
 #include "engine/tensor/cuda_error.h"
-#include "engine/tensor/cuda_event.h"
+#include "engine/tensor/cuda_stream.h"
 
 namespace ink {
 namespace {
@@ -243,7 +243,7 @@ cublasStatus_t CublasLt::enqueue(Runtime& runtime, const GemmProblem& problem,
 // that favours candidates that read them more often.
 std::optional<float> CublasLt::time(Runtime& runtime, const GemmProblem& problem, GemmPlan& plan,
                                     int repeats) {
-  const CudaEvent start, end;
+  const StreamEvent start(Timing::kKept), end(Timing::kKept);
   if (enqueue(runtime, problem, plan) != CUBLAS_STATUS_SUCCESS) return std::nullopt;
   start.record(backend_.stream());
   for (int i = 0; i < repeats; ++i) {
